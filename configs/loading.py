@@ -1,0 +1,142 @@
+"""Reads a job file, applies `--set path=value` overrides, and says what is wrong in one line each."""
+
+import difflib
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import pydantic
+import yaml
+
+from configs.errors import JobError
+from configs.job import Job
+
+
+def load_job(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> Job:
+    """Reads the job file at `path`.
+
+    Args:
+        overrides: `dotted.path=value`, the value in YAML.
+
+    Raises:
+        JobError: the file cannot be read or is not a valid job; one problem a line.
+    """
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise JobError(f"{path}: cannot read the job file: {reason}") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise JobError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(tree, dict):
+        raise JobError(f"{path}: expected a mapping of job settings, got {type(tree).__name__}")
+    for override in overrides:
+        _apply(tree, override)
+    return parse_job(tree, where=str(path))
+
+
+def parse_job(tree: dict[str, Any], where: str = "job") -> Job:
+    """Validates a job given as plain values.
+
+    Raises:
+        JobError: one problem a line, each with its dotted path, value, and what was expected.
+    """
+    try:
+        return Job.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise JobError(*(f"{where}: {_line(problem, tree)}" for problem in error.errors())) from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise JobError(f"--set {override!r}: expected path=value, such as --set source.rows=1000")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise JobError(f"--set {override!r}: the value is not valid YAML") from error
+    *parents, last = path.split(".")
+    node: Any = tree
+    for depth, key in enumerate(parents):
+        child = node[int(key)] if isinstance(node, list) and key.isdigit() and int(key) < len(node) else None
+        if isinstance(node, dict):
+            child = node.setdefault(key, {})
+        if not isinstance(child, (dict, list)):
+            raise JobError(f"--set {override!r}: {'.'.join(parents[: depth + 1])} is {child!r}, expected a mapping")
+        node = child
+    if isinstance(node, list):
+        if not last.isdigit() or int(last) >= len(node):
+            raise JobError(f"--set {override!r}: expected an index below {len(node)}, got {last!r}")
+        node[int(last)] = value
+    else:
+        node[last] = value
+
+
+def _line(problem: Any, tree: Any) -> str:
+    path = _path_in_file(problem["loc"], tree)
+    dotted = ".".join(map(str, path)) or "job"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        known = _known_names(path[:-1], problem)
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}" if known else ""
+        return f"{dotted}: unknown setting (value {problem['input']!r}){hint}"
+    if problem["type"] == "missing":
+        return f"{dotted}: required and not there"
+    if problem["type"] == "union_tag_invalid":
+        expected = [tag.strip().strip("'") for tag in problem["ctx"]["expected_tags"].split(",")]
+        tag = problem["ctx"]["tag"]
+        near = difflib.get_close_matches(tag, expected, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{dotted}: unknown kind {tag!r}, expected one of {', '.join(expected)}{hint}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{dotted}: {problem['input']!r}: expected a mapping with `kind`"
+    return f"{dotted}: {problem['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _path_in_file(location: Sequence[str | int], tree: Any) -> list[str | int]:
+    """Drops the tags of discriminated unions, which pydantic puts into the path and the file does not have."""
+    path: list[str | int] = []
+    node = tree
+    for depth, key in enumerate(location):
+        last = depth == len(location) - 1
+        if isinstance(node, dict) and (key in node or last):
+            node = node.get(key)
+        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
+            node = node[key]
+        elif isinstance(node, (dict, list)):
+            continue
+        elif not isinstance(key, int):
+            continue
+        path.append(key)
+    return path
+
+
+def _known_names(path: Sequence[str | int], problem: Any) -> list[str]:
+    """Names of the settings beside the unknown one, found by walking the model's fields along pydantic's own path."""
+    location = list(problem["loc"])[:-1]
+    nodes: list[Any] = [Job]
+    for key in location:
+        nodes = [child for node in nodes for child in _children(node, key)] or nodes
+    names: dict[str, None] = {}
+    for node in nodes:
+        if isinstance(node, type) and issubclass(node, pydantic.BaseModel):
+            names |= dict.fromkeys(node.model_fields)
+    return list(names)
+
+
+def _children(node: Any, key: str | int) -> list[Any]:
+    if isinstance(node, type) and issubclass(node, pydantic.BaseModel) and key in node.model_fields:
+        return _models_in(node.model_fields[str(key)].annotation)
+    return []
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return [annotation]
+    arguments = getattr(annotation, "__args__", ())
+    return [model for argument in arguments for model in _models_in(argument)]

@@ -1,0 +1,160 @@
+"""The task, the network, its training and its judgement."""
+
+import re
+from typing import Annotated, Literal
+
+import pydantic
+
+from configs.base import Node, kind_shorthand
+
+
+class Regression(Node):
+    """Predicts a number."""
+
+    kind: Literal["regression"]
+
+
+class Binary(Node):
+    """Predicts the probability that the label is 1 (true).
+
+    Attributes:
+        threshold: probability from which the predicted label is 1.
+    """
+
+    kind: Literal["binary"]
+    threshold: float = pydantic.Field(default=0.5, gt=0, lt=1)
+
+
+class Multiclass(Node):
+    """Predicts one of several classes.
+
+    Attributes:
+        classes: in the order of their ids; by default the train split's labels, sorted.
+        top_k: for the top-k accuracy.
+    """
+
+    kind: Literal["multiclass"]
+    classes: tuple[str, ...] | None = None
+    top_k: int = pydantic.Field(default=3, ge=2)
+
+    @pydantic.field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes is not None and (len(classes) < 2 or len(set(classes)) < len(classes)):
+            raise ValueError("at least two classes, each once")
+        return classes
+
+
+Task = Annotated[
+    Annotated[Regression | Binary | Multiclass, pydantic.Field(discriminator="kind")],
+    pydantic.BeforeValidator(kind_shorthand),
+]
+
+
+class Network(Node):
+    """A multilayer perceptron over the encoded features."""
+
+    hidden: tuple[int, ...] = (64, 32)
+    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
+
+    @pydantic.field_validator("hidden")
+    @classmethod
+    def _positive(cls, hidden: tuple[int, ...]) -> tuple[int, ...]:
+        if any(units < 1 for units in hidden):
+            raise ValueError("each layer needs at least one unit")
+        return hidden
+
+
+class Training(Node):
+    """How and when the model is trained.
+
+    Attributes:
+        every: `run`, a number of days such as `7d`, or `manual` (only by `foretable train`).
+        early_stopping_patience: epochs without a better eval loss before training stops; the best epoch's weights stay.
+    """
+
+    every: str = "run"
+    epochs: int = pydantic.Field(default=20, ge=1)
+    batch_size: int = pydantic.Field(default=512, ge=1)
+    learning_rate: float = pydantic.Field(default=1e-3, gt=0)
+    early_stopping_patience: int = pydantic.Field(default=3, ge=1)
+    seed: int = 0
+
+    @pydantic.field_validator("every")
+    @classmethod
+    def _schedule(cls, every: str) -> str:
+        if every not in ("run", "manual") and not re.fullmatch(r"[1-9][0-9]*d", every):
+            raise ValueError("expected run, manual, or a number of days such as 7d")
+        return every
+
+    @property
+    def every_days(self) -> int | None:
+        """Days between trainings; 0 for every run, None for manual."""
+        return {"run": 0, "manual": None}.get(self.every) if self.every in ("run", "manual") else int(self.every[:-1])
+
+
+class Model(Node):
+    """The model.
+
+    Attributes:
+        build_model: `package.module:function` of the team's own `build_model(transform_output, task) -> keras.Model`,
+            in place of `network`.
+    """
+
+    network: Network = Network()
+    build_model: str | None = pydantic.Field(default=None, pattern=r"^[\w.]+:\w+$")
+    training: Training = Training()
+
+
+class ChangeThreshold(Node):
+    """How much worse than the baseline a metric may get; the baseline is the last published model on the same examples."""
+
+    absolute: float | None = pydantic.Field(default=None, ge=0)
+    relative: float | None = pydantic.Field(default=None, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _either(self) -> "ChangeThreshold":
+        if self.absolute is None and self.relative is None:
+            raise ValueError("expected absolute or relative")
+        return self
+
+
+class Threshold(Node):
+    """Bounds on one metric.
+
+    Attributes:
+        metric: as in metrics.json, e.g. `mae` or `auc`.
+        slices: slice specifications it holds for; by default the overall slice only.
+        min_examples: slices with fewer examples are not judged by it.
+    """
+
+    metric: str
+    lower_bound: float | None = None
+    upper_bound: float | None = None
+    change: ChangeThreshold | None = None
+    slices: tuple[tuple[str, ...], ...] = ((),)
+    min_examples: int = pydantic.Field(default=1, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _some_bound(self) -> "Threshold":
+        if self.lower_bound is None and self.upper_bound is None and self.change is None:
+            raise ValueError("expected lower_bound, upper_bound or change")
+        return self
+
+
+class Evaluation(Node):
+    """How the exported model is judged on the eval split.
+
+    Attributes:
+        slices: each a list of raw features; `[]` is the whole split.
+        skew_rows: rows on which training's features are compared with the serving graph's.
+    """
+
+    slices: tuple[tuple[str, ...], ...] = ((),)
+    thresholds: tuple[Threshold, ...] = ()
+    skew_rows: int = pydantic.Field(default=10_000, ge=1)
+
+    @pydantic.field_validator("slices")
+    @classmethod
+    def _with_overall(cls, slices: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        return slices if () in slices else ((), *slices)

@@ -1,0 +1,74 @@
+"""Where rows come from, and how examples are split. Paths and globs go to Beam's FileSystems, relative to where the command runs."""
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from configs.base import Node, one_or_many
+
+Files = Annotated[tuple[str, ...], pydantic.BeforeValidator(one_or_many), pydantic.Field(min_length=1)]
+
+
+class SampleSource(Node):
+    """Synthetic rows from a built-in seeded generator: for trials and the demo, without any data at hand."""
+
+    kind: Literal["sample"]
+    name: Literal["natality"] = "natality"
+    rows: int = pydantic.Field(default=100_000, ge=1)
+    seed: int = 0
+
+
+class CsvSource(Node):
+    """Delimited text with a header line; gzip by file name."""
+
+    kind: Literal["csv"]
+    files: Files
+    delimiter: str = pydantic.Field(default=",", min_length=1, max_length=1)
+    quote: str = pydantic.Field(default='"', min_length=1, max_length=1)
+    null_values: tuple[str, ...] = ("",)
+
+
+class ParquetSource(Node):
+    """Parquet files."""
+
+    kind: Literal["parquet"]
+    files: Files
+
+
+class TFRecordSource(Node):
+    """TFRecord files of serialized tf.Example; gzip by file name."""
+
+    kind: Literal["tfrecord"]
+    files: Files
+
+
+Source = Annotated[SampleSource | CsvSource | ParquetSource | TFRecordSource, pydantic.Field(discriminator="kind")]
+
+
+class HashSplit(Node):
+    """Splits by a deterministic hash of chosen columns: rows that agree on them always fall on the same side.
+
+    Attributes:
+        by: columns whose values are hashed, by their text.
+        eval: fraction of the hash space that goes to the eval split.
+    """
+
+    by: Annotated[tuple[str, ...], pydantic.BeforeValidator(one_or_many), pydantic.Field(min_length=1)]
+    eval: float = pydantic.Field(default=0.2, gt=0, lt=1)
+
+
+class SourceSplit(Node):
+    """Splits by given files: `source` is the train split and this one the eval split."""
+
+    eval: Source
+
+
+def _split_tag(value: Any) -> str:
+    has_by = "by" in value if isinstance(value, dict) else isinstance(value, HashSplit)
+    return "hash" if has_by else "source"
+
+
+Split = Annotated[
+    Annotated[HashSplit, pydantic.Tag("hash")] | Annotated[SourceSplit, pydantic.Tag("source")],
+    pydantic.Discriminator(_split_tag),
+]

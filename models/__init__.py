@@ -1,0 +1,1 @@
+"""TensorFlow: dataset, network, trainer, exporter. Never Beam."""
