@@ -3,6 +3,7 @@
 Both sides read these names from here: `transforms` to build the preprocessing function, `models` to build the network.
 """
 
+import itertools
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -10,6 +11,9 @@ import pydantic
 from configs.base import Node, kind_shorthand
 
 ColumnType = Literal["string", "float", "int"]
+
+# How a missing value travels into the graph: `transforms` puts it there, and the graph and the exporter look for it.
+MISSING_IN_GRAPH: dict[ColumnType, Any] = {"string": b"", "float": float("nan"), "int": -(2**63)}
 
 
 class OneHot(Node):
@@ -41,7 +45,7 @@ class Categorical(Node):
 
 
 class Vocabulary(Categorical):
-    """Ids by falling frequency in the train split; words out of the vocabulary are hashed into `oov_buckets` ids after it."""
+    """Ids by falling frequency in the train split; unknown words are hashed into the `oov_buckets` ids after it."""
 
     kind: Literal["vocabulary"]
     oov_buckets: int = pydantic.Field(default=1, ge=1)
@@ -65,7 +69,7 @@ class Buckets(Categorical):
     @pydantic.field_validator("edges")
     @classmethod
     def _increasing(cls, edges: tuple[float, ...]) -> tuple[float, ...]:
-        if any(a >= b for a, b in zip(edges, edges[1:], strict=False)):
+        if any(a >= b for a, b in itertools.pairwise(edges)):
             raise ValueError("edges must be strictly increasing")
         return edges
 
@@ -121,7 +125,7 @@ class Feature(Node):
     """One raw feature.
 
     Attributes:
-        missing: the value that takes a missing one's place, inside the graph. Without it the feature may not be missing.
+        missing: takes a missing value's place, inside the graph. Without it the feature may not be missing.
         transforms: what the network sees; by default a vocabulary for strings and a z-score for numbers.
         description: goes to the prediction table's column.
     """
@@ -199,7 +203,7 @@ class Label(Node):
     """What is predicted.
 
     Attributes:
-        expression: SQL over the source's columns that makes the label (DuckDB's dialect); without it the label is a column.
+        expression: SQL over the columns read that makes the label (DuckDB's dialect); without it the label is a column.
     """
 
     name: str

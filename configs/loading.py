@@ -85,6 +85,8 @@ def _line(problem: Any, tree: Any) -> str:
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}" if known else ""
         return f"{dotted}: unknown setting (value {problem['input']!r}){hint}"
+    if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{dotted}: expected a mapping, got {problem['input']!r}"
     if problem["type"] == "missing":
         return f"{dotted}: required and not there"
     if problem["type"] == "union_tag_invalid":
@@ -94,25 +96,30 @@ def _line(problem: Any, tree: Any) -> str:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"{dotted}: unknown kind {tag!r}, expected one of {', '.join(expected)}{hint}"
     if problem["type"] == "union_tag_not_found":
-        return f"{dotted}: {problem['input']!r}: expected a mapping with `kind`"
-    return f"{dotted}: {problem['input']!r}: {message[0].lower()}{message[1:]}"
+        return f"{dotted}: expected a mapping with `kind`, got {problem['input']!r}"
+    value = "" if isinstance(problem["input"], dict) else f"{problem['input']!r}: "
+    return f"{dotted}: {value}{message[0].lower()}{message[1:]}"
 
 
 def _path_in_file(location: Sequence[str | int], tree: Any) -> list[str | int]:
-    """Drops the tags of discriminated unions, which pydantic puts into the path and the file does not have."""
+    """Drops the tags of unions, which pydantic puts into the path and the file does not have.
+
+    A tag is the node's `kind`, or has a space in it, which no setting's name has.
+    """
     path: list[str | int] = []
     node = tree
-    for depth, key in enumerate(location):
-        last = depth == len(location) - 1
-        if isinstance(node, dict) and (key in node or last):
+    for key in location:
+        if isinstance(key, str) and (
+            " " in key or (isinstance(node, dict) and node.get("kind") == key and key not in node)
+        ):
+            continue
+        if isinstance(node, str):  # a shorthand such as `z_score`, whose only tag is itself
+            break
+        path.append(key)
+        if isinstance(node, dict):
             node = node.get(key)
         elif isinstance(node, list) and isinstance(key, int) and key < len(node):
             node = node[key]
-        elif isinstance(node, (dict, list)):
-            continue
-        elif not isinstance(key, int):
-            continue
-        path.append(key)
     return path
 
 

@@ -70,7 +70,7 @@ class Training(Node):
 
     Attributes:
         every: `run`, a number of days such as `7d`, or `manual` (only by `foretable train`).
-        early_stopping_patience: epochs without a better eval loss before training stops; the best epoch's weights stay.
+        early_stopping_patience: epochs without a better eval loss before it stops; the best epoch's weights stay.
     """
 
     every: str = "run"
@@ -107,7 +107,7 @@ class Model(Node):
 
 
 class ChangeThreshold(Node):
-    """How much worse than the baseline a metric may get; the baseline is the last published model on the same examples."""
+    """How much worse than the last published model, on the same examples, a metric may get."""
 
     absolute: float | None = pydantic.Field(default=None, ge=0)
     relative: float | None = pydantic.Field(default=None, ge=0)
@@ -157,4 +157,4 @@ class Evaluation(Node):
     @pydantic.field_validator("slices")
     @classmethod
     def _with_overall(cls, slices: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-        return slices if () in slices else ((), *slices)
+        return slices if () in slices else (*slices, ())

@@ -1,4 +1,4 @@
-"""The model's outputs, named as columns of the prediction table. The exporter and the engine both read the names from here."""
+"""The model's outputs, named as columns of the prediction table: the exporter and the engine read the names here."""
 
 import re
 from typing import Literal
@@ -36,14 +36,21 @@ def model_outputs(label: Label, task: object, classes: tuple[str, ...] | None = 
         probability = f"{name}_probability"
         return (
             Output(name=probability, type="float", columns=(probability,), description=f"Probability: {about}"),
-            Output(name=name, type="int", columns=(name,), description=f"1 from probability {task.threshold:g}: {about}"),
+            Output(
+                name=name, type="int", columns=(name,), description=f"1 from probability {task.threshold:g}: {about}"
+            ),
         )
     if classes is None:
         raise ValueError("a multiclass task's outputs need its classes")
     columns = tuple(f"{name}_probability_{_column_word(label_class)}" for label_class in classes)
     return (
         Output(name=name, type="string", columns=(name,), description=f"Most probable class: {about}"),
-        Output(name=f"{name}_probabilities", type="float", columns=columns, description=f"Probability of the class: {about}"),
+        Output(
+            name=f"{name}_probabilities",
+            type="float",
+            columns=columns,
+            description=f"Probability of the class: {about}",
+        ),
     )
 
 

@@ -1,4 +1,7 @@
-"""Where rows come from, and how examples are split. Paths and globs go to Beam's FileSystems, relative to where the command runs."""
+"""Where rows come from, and how examples are split.
+
+Paths and globs go to Beam's FileSystems; relative ones start where the command runs.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -65,10 +68,10 @@ class SourceSplit(Node):
 
 def _split_tag(value: Any) -> str:
     has_by = "by" in value if isinstance(value, dict) else isinstance(value, HashSplit)
-    return "hash" if has_by else "source"
+    return "hash split" if has_by else "source split"
 
 
 Split = Annotated[
-    Annotated[HashSplit, pydantic.Tag("hash")] | Annotated[SourceSplit, pydantic.Tag("source")],
+    Annotated[HashSplit, pydantic.Tag("hash split")] | Annotated[SourceSplit, pydantic.Tag("source split")],
     pydantic.Discriminator(_split_tag),
 ]

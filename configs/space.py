@@ -29,8 +29,7 @@ class RangeAxis(Node):
 
 
 class VocabularyAxis(Node):
-    """Every value that the transform graph's vocabulary knows, one out-of-vocabulary representative, and the missing value
-    if the feature may be missing."""
+    """Every word of the graph's vocabulary, one out-of-vocabulary representative, and missing if it may be."""
 
     vocabulary: Literal[True]
 
@@ -52,32 +51,39 @@ class RowsAxis(Node):
 
     Attributes:
         rows: the source.
-        keys: columns that name a row; they go to the prediction table before the features. Without keys, the features do.
+        keys: columns that name a row, before the features in the prediction table. By default, the features do.
     """
 
     rows: Source
     keys: Annotated[tuple[str, ...], pydantic.BeforeValidator(one_or_many)] = ()
 
 
-AXIS_KINDS = {"values": ValuesAxis, "range": RangeAxis, "vocabulary": VocabularyAxis, "distinct": DistinctAxis, "rows": RowsAxis}
+AXIS_KINDS = {
+    "values": ValuesAxis,
+    "range": RangeAxis,
+    "vocabulary": VocabularyAxis,
+    "distinct": DistinctAxis,
+    "rows": RowsAxis,
+}
 
 
 def _axis_tag(value: Any) -> str | None:
     if isinstance(value, dict):
-        return next((kind for kind in AXIS_KINDS if kind in value), None)
-    return next((kind for kind, node in AXIS_KINDS.items() if isinstance(value, node)), None)
+        kinds = [f"{kind} axis" for kind in AXIS_KINDS if kind in value]
+        return kinds[0] if len(kinds) == 1 else None
+    return next((f"{kind} axis" for kind, node in AXIS_KINDS.items() if isinstance(value, node)), None)
 
 
 Axis = Annotated[
-    Annotated[ValuesAxis, pydantic.Tag("values")]
-    | Annotated[RangeAxis, pydantic.Tag("range")]
-    | Annotated[VocabularyAxis, pydantic.Tag("vocabulary")]
-    | Annotated[DistinctAxis, pydantic.Tag("distinct")]
-    | Annotated[RowsAxis, pydantic.Tag("rows")],
+    Annotated[ValuesAxis, pydantic.Tag("values axis")]
+    | Annotated[RangeAxis, pydantic.Tag("range axis")]
+    | Annotated[VocabularyAxis, pydantic.Tag("vocabulary axis")]
+    | Annotated[DistinctAxis, pydantic.Tag("distinct axis")]
+    | Annotated[RowsAxis, pydantic.Tag("rows axis")],
     pydantic.Discriminator(
         _axis_tag,
         custom_error_type="axis_kind",
-        custom_error_message=f"expected an axis with one of {', '.join(AXIS_KINDS)}",
+        custom_error_message=f"expected an axis with exactly one of {', '.join(AXIS_KINDS)}",
     ),
 ]
 

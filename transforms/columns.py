@@ -5,20 +5,17 @@ missing as the empty string, a float as float32 and missing as NaN, an int as in
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from configs.features import ColumnType
+from configs.features import MISSING_IN_GRAPH, ColumnType
 
-MISSING_INT = -(2**63)
+MISSING_INT: int = MISSING_IN_GRAPH["int"]
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {"string": pa.string(), "float": pa.float64(), "int": pa.int64()}
 _GRAPH_TYPES: dict[ColumnType, pa.DataType] = {"string": pa.large_binary(), "float": pa.float32(), "int": pa.int64()}
-_MISSING: dict[ColumnType, Any] = {"string": b"", "float": float("nan"), "int": MISSING_INT}
 
 
 def arrow_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
@@ -31,7 +28,7 @@ def graph_column(array: pa.Array | pa.ChunkedArray, column_type: ColumnType) -> 
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     cast = pc.cast(array, _GRAPH_TYPES[column_type], safe=False)
-    return pc.fill_null(cast, pa.scalar(_MISSING[column_type], _GRAPH_TYPES[column_type]))
+    return pc.fill_null(cast, pa.scalar(MISSING_IN_GRAPH[column_type], _GRAPH_TYPES[column_type]))
 
 
 def graph_inputs(batch: pa.RecordBatch | pa.Table, features: Mapping[str, ColumnType]) -> dict[str, np.ndarray]:
@@ -55,30 +52,3 @@ def adapter_batch(batch: pa.RecordBatch | pa.Table, features: Mapping[str, Colum
         for name, column_type in features.items()
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=adapter_schema(features))
-
-
-class RecordBatchCoder(beam.coders.Coder):
-    """Arrow IPC. Pickle, which Beam would use, carries a slice's whole parent along: 8 MB for ten rows of a million."""
-
-    def encode(self, value: pa.RecordBatch) -> bytes:
-        """The batch as one IPC stream."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, value.schema) as writer:
-            writer.write_batch(value)
-        return sink.getvalue().to_pybytes()
-
-    def decode(self, encoded: bytes) -> pa.RecordBatch:
-        """The batch of one IPC stream."""
-        with pa.ipc.open_stream(encoded) as reader:
-            return reader.read_next_batch()
-
-    def is_deterministic(self) -> bool:
-        """Not promised: equal batches may differ in their buffers' padding."""
-        return False
-
-    def to_type_hint(self) -> type:
-        """The type that this coder is for."""
-        return pa.RecordBatch
-
-
-beam.coders.registry.register_coder(pa.RecordBatch, RecordBatchCoder)

@@ -1,0 +1,1 @@
+"""Where prediction tables live, behind one small protocol."""

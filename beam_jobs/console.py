@@ -1,0 +1,84 @@
+"""What a person sees: lines and progress on standard error, while the noise of TensorFlow and Beam goes to the log.
+
+The noise comes from C++ as well as from Python, so file descriptor 2 itself is turned to the log file, and the console
+keeps a copy of the one that it found.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import rich.console
+import rich.progress
+
+PLAIN_INTERVAL_SECONDS = 5.0
+
+
+class Console:
+    """Lines and progress for a person; everything else goes to the log."""
+
+    def __init__(self) -> None:
+        self._screen = os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1)
+        self._rich = rich.console.Console(file=self._screen, highlight=False, soft_wrap=True)
+        self.log_path: str | None = None
+
+    def line(self, text: str, style: str | None = None) -> None:
+        """Prints one line."""
+        self._rich.print(text, style=style, markup=False)
+
+    def log_to(self, path: str) -> None:
+        """Sends file descriptor 2, and with it all logging, to the end of the file at `path`."""
+        sys.stderr.flush()
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 2)
+        os.close(log)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+        self.log_path = path
+
+    @contextlib.contextmanager
+    def progress(self, stage: str, unit: str, total: int | None, done: Callable[[], int]) -> Iterator[None]:
+        """Shows progress while the block runs, by asking `done` for the number of units finished so far."""
+        stop = threading.Event()
+        show = self._bar if self._rich.is_terminal else self._plain
+        thread = threading.Thread(target=show, args=(stage, unit, total, done, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _bar(self, stage: str, unit: str, total: int | None, done: Callable[[], int], stop: threading.Event) -> None:
+        columns = (
+            rich.progress.TextColumn("{task.description:<12}"),
+            rich.progress.BarColumn(bar_width=30),
+            rich.progress.TextColumn("{task.fields[counted]}"),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("left"),
+            rich.progress.TimeRemainingColumn(),
+        )
+        with rich.progress.Progress(*columns, console=self._rich, transient=True) as bar:
+            task = bar.add_task(stage, total=total, counted="")
+            started = time.monotonic()
+            while not stop.wait(0.2):
+                count = done()
+                bar.update(task, completed=count, counted=_counted(count, total, unit, time.monotonic() - started))
+
+    def _plain(self, stage: str, unit: str, total: int | None, done: Callable[[], int], stop: threading.Event) -> None:
+        started = time.monotonic()
+        while not stop.wait(PLAIN_INTERVAL_SECONDS):
+            count, elapsed = done(), time.monotonic() - started
+            left = f", {elapsed / count * (total - count):.0f} s left" if total and count else ""
+            self.line(f"{stage:<12} {_counted(count, total, unit, elapsed)}{left}")
+
+
+def _counted(count: int, total: int | None, unit: str, elapsed_seconds: float) -> str:
+    of_total = f" of {total:,}" if total is not None else ""
+    rate = count / elapsed_seconds if elapsed_seconds > 0 else 0.0
+    per_second = f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.2g}/s" if count else ""
+    return f"{count:,}{of_total} {unit}{per_second}"

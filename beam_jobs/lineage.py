@@ -1,0 +1,100 @@
+"""Which models earlier nights of a job left behind, and whether a new one is due."""
+
+import dataclasses
+import datetime
+
+from beam_jobs import storage
+from beam_jobs.run_directory import RunDirectory, read_marker
+from configs.errors import RefusedError
+from configs.job import Job
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A model that a night trained.
+
+    Attributes:
+        run_path: that night's run directory, which has `model/` and `transform_output/`.
+        transform_hash: of the transform graph that it goes with.
+    """
+
+    run_id: str
+    run_date: datetime.date
+    run_path: str
+    model_version: str
+    transform_hash: str
+    definition: str
+    classes: tuple[str, ...] | None
+
+    @property
+    def model_path(self) -> str:
+        """The SavedModel's folder."""
+        return storage.join(self.run_path, "model")
+
+    @property
+    def transform_path(self) -> str:
+        """The transform graph's folder."""
+        return storage.join(self.run_path, "transform_output")
+
+
+def model_definition(job: Job) -> str:
+    """Digest of what makes another model: features, label, task, preprocessing, network, training."""
+    fields = {"features", "columns", "crosses", "preprocessing_fn", "label", "task", "model"}
+    tree = job.model_dump(mode="json", include=fields)
+    tree["model"]["training"].pop("every")
+    return storage.digest_of(tree)
+
+
+def model_of(run_path: str) -> TrainedModel | None:
+    """The model that the run at `run_path` scores with, whichever night trained it; None before its train stage."""
+    path = storage.join(run_path, "training.json")
+    if not storage.exists(path):
+        return None
+    training = read_marker(path)
+    if training["trained_in"] != run_path:
+        return model_of(training["trained_in"])
+    return TrainedModel(
+        run_id=training["run_id"],
+        run_date=datetime.date.fromisoformat(training["run_date"]),
+        run_path=run_path,
+        model_version=training["model_version"],
+        transform_hash=training["transform_hash"],
+        definition=training["definition"],
+        classes=tuple(training["classes"]) if training["classes"] else None,
+    )
+
+
+def last_blessed_model(job_folder: str, before: RunDirectory | None = None) -> TrainedModel | None:
+    """The newest blessed model of the job, not counting the run `before` itself and later dates."""
+    for path in sorted(storage.list_files(job_folder, "*/*/blessing.json"), reverse=True):
+        run_path = path.rpartition("/")[0]
+        run_date = datetime.date.fromisoformat(run_path.split("/")[-2])
+        if before is not None and (run_path == before.path or run_date > before.run_date):
+            continue
+        if read_marker(path)["blessed"]:
+            return model_of(run_path)
+    return None
+
+
+def model_to_reuse(job: Job, run: RunDirectory, train_now: bool = False) -> TrainedModel | None:
+    """The earlier model that tonight scores with, or None where training is due.
+
+    Raises:
+        RefusedError: training is manual and there is no blessed model that fits the job.
+    """
+    every_days = job.model.training.every_days
+    trained_tonight = model_of(run.path)
+    if train_now or every_days == 0 or (trained_tonight is not None and trained_tonight.run_path == run.path):
+        return None
+    last = last_blessed_model(run.job_folder, before=run)
+    fits = last is not None and last.definition == model_definition(job)
+    if every_days is None:
+        if not fits:
+            what = (
+                "no blessed model" if last is None else "the last blessed model was made by other features or settings"
+            )
+            raise RefusedError(
+                f"model.training.every is manual and there is {what}; run `foretable train` for this job"
+            )
+        return last
+    return last if last is not None and fits and (run.run_date - last.run_date).days < every_days else None

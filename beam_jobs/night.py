@@ -1,0 +1,120 @@
+"""One night: a job, its date, its run directory, and the rules by which stages run, are skipped, or refuse."""
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from beam_jobs import storage
+from beam_jobs.console import Console
+from beam_jobs.run_directory import RunDirectory, derive_run_id, job_folder
+from configs.errors import RefusedError
+from configs.job import Job
+from configs.sources import SourceSplit
+from configs.space import DistinctAxis, RowsAxis
+
+
+@dataclasses.dataclass(frozen=True)
+class Night:
+    """One run of a job for one date.
+
+    Attributes:
+        job_file: as the user named it, for messages that say what to run.
+        beam_options: Beam's own, given behind a bare `--`.
+        train_now: trains even where the schedule does not ask for it.
+    """
+
+    job: Job
+    job_file: str
+    run: RunDirectory
+    console: Console
+    beam_options: tuple[str, ...] = ()
+    train_now: bool = False
+
+    @classmethod
+    def of(cls, job: Job, job_file: str, run_date: datetime.date, console: Console, **settings: Any) -> "Night":
+        """The night of `job` at `run_date`; looks at the sources, because their state is part of the run's id."""
+        run_id = derive_run_id(job, source_fingerprints(job), run_date)
+        return cls(job, job_file, RunDirectory(job_folder(job), run_date, run_id), console, **settings)
+
+    @property
+    def lock_path(self) -> str:
+        """Of the lock that one run of this job and date holds."""
+        return storage.join(self.run.job_folder, self.run.run_date.isoformat(), ".lock")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        marker: file in the run directory that is written last.
+        requires: the stages whose markers it reads.
+        run: does the work and returns the marker's body.
+        summary: one line about the marker's body.
+        settings: what else decides whether a finished stage is still good, by name.
+    """
+
+    name: str
+    marker: str
+    requires: tuple["Stage", ...]
+    run: Callable[[Night], dict[str, Any]]
+    summary: Callable[[dict[str, Any]], str]
+    settings: Callable[[Night], dict[str, str]] = lambda night: {}
+
+
+def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
+    """Runs the stage, or skips it where its marker says that it is done, and returns the marker.
+
+    Raises:
+        RefusedError: a stage that it reads from is not done.
+    """
+    inputs = stage.settings(night)
+    for required in stage.requires:
+        marker = night.run.read_marker(required.marker)
+        if marker is None:
+            raise RefusedError(
+                f"{stage.name}: {night.run.file(required.marker)} is not there; "
+                f"run `foretable {required.name} {night.job_file} --date {night.run.run_date}` first"
+            )
+        inputs[required.name] = marker["digest"]
+    done = night.run.read_marker(stage.marker)
+    if done is not None and done["inputs"] == inputs:
+        night.console.line(
+            f"{stage.name:<12} done before ({done['finished_at']}), skipped: {stage.summary(done)}", "dim"
+        )
+        return done
+    started = time.monotonic()
+    body = stage.run(night)
+    seconds = time.monotonic() - started
+    night.run.write_marker(stage.marker, body, inputs, seconds)
+    night.console.line(f"{stage.name:<12} {seconds:6.1f} s  {stage.summary(body)}")
+    marker = night.run.read_marker(stage.marker)
+    assert marker is not None, stage.marker
+    return marker
+
+
+def source_fingerprints(job: Job) -> list[str]:
+    """Fingerprints of all the sources that the job reads."""
+    from transforms.examples import source_fingerprint
+
+    sources: list[Any] = [job.source]
+    if isinstance(job.split, SourceSplit):
+        sources.append(job.split.eval)
+    for axis in job.input_space.axes.values():
+        if isinstance(axis, DistinctAxis) and axis.distinct != "examples":
+            sources.append(axis.distinct)
+        if isinstance(axis, RowsAxis):
+            sources.append(axis.rows)
+    return [source_fingerprint(source) for source in sources]
+
+
+def feature_types(job: Job) -> dict[str, Any]:
+    """Raw features with their types, in the serving signature's order."""
+    return {name: feature.type for name, feature in job.features.items()}
+
+
+def finished_stages(night: Night, stages: Sequence[Stage]) -> list[tuple[Stage, dict[str, Any] | None]]:
+    """Each stage with its marker, or None."""
+    return [(stage, night.run.read_marker(stage.marker)) for stage in stages]

@@ -1,0 +1,126 @@
+"""Commands that run a night or a stage of it.
+
+What they do is in `commands`, imported when one runs: help and errors in the job file come without TensorFlow.
+"""
+
+import datetime
+from typing import Annotated, Any
+
+import typer
+
+from beam_jobs.application import AsJson, BeamOptions, JobFile, Overrides, RunDate, Wait, command, print_json
+from beam_jobs.console import Console
+from configs.loading import load_job
+
+
+def _night(
+    job_file: str, overrides: list[str] | None, date: datetime.datetime | None, console: Console, **settings: Any
+) -> Any:
+    job = load_job(job_file, overrides or ())
+    from beam_jobs.night import Night
+
+    run_date = date.date() if date is not None else datetime.datetime.now(datetime.UTC).date()
+    return Night.of(job, job_file, run_date, console, **settings)
+
+
+@command
+def validate(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
+    """Checks the job file, without reading any data."""
+    job = load_job(job_file, set_ or ())
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+    else:
+        axes = " x ".join(job.input_space.axes)
+        console.line(
+            f"{job_file}: job {job.name!r} is valid: {len(job.features)} features -> {job.label.name}, over {axes}"
+        )
+
+
+@command
+def run(
+    job_file: JobFile,
+    beam_options: BeamOptions = None,
+    set_: Overrides = None,
+    date: RunDate = None,
+    as_json: AsJson = False,
+    wait: Wait = False,
+    *,
+    console: Console,
+) -> None:
+    """Runs the night: every stage that is not done yet, up to the published table."""
+    night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()))
+    from beam_jobs.commands import run_night
+
+    result = run_night(night, wait)
+    if as_json:
+        print_json(result)
+
+
+def _stage_command(name: str, about: str, **settings: Any) -> None:
+    def stage(
+        job_file: JobFile,
+        beam_options: BeamOptions = None,
+        set_: Overrides = None,
+        date: RunDate = None,
+        as_json: AsJson = False,
+        wait: Wait = False,
+        *,
+        console: Console,
+    ) -> None:
+        night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()), **settings)
+        from beam_jobs.commands import run_one_stage
+
+        marker = run_one_stage(night, name, wait)
+        if as_json:
+            print_json(marker)
+
+    stage.__name__ = name
+    stage.__doc__ = about
+    command(stage)
+
+
+_stage_command("prepare", "Reads, checks and splits the examples; analyses and transforms them.")
+_stage_command("train", "Trains a model on the prepared examples, whether its schedule says so or not.", train_now=True)
+_stage_command("evaluate", "Judges the exported model on the eval split, and blesses it or not.")
+_stage_command("precompute", "Computes the predictions of the whole input space.")
+_stage_command("publish", "Loads tonight's table, verifies it, and switches readers to it.")
+
+
+@command
+def plan(
+    job_file: JobFile, set_: Overrides = None, date: RunDate = None, as_json: AsJson = False, *, console: Console
+) -> None:
+    """Says how large the input space is, how long scoring it takes and how many bytes it writes, without doing it."""
+    night = _night(job_file, set_, date, console)
+    from beam_jobs.commands import plan_night
+    from beam_jobs.tables import print_plan
+
+    planned = plan_night(night)
+    if as_json:
+        print_json(planned)
+    else:
+        print_plan(planned)
+
+
+@command
+def skew(
+    job_file: JobFile,
+    set_: Overrides = None,
+    date: RunDate = None,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows to compare.")] = None,
+    as_json: AsJson = False,
+    *,
+    console: Console,
+) -> None:
+    """Compares the features that training read with those of the serving graph, byte for byte."""
+    night = _night(job_file, set_, date, console)
+    from beam_jobs.commands import check_skew
+    from beam_jobs.tables import print_skew
+
+    report = check_skew(night, rows)
+    if as_json:
+        print_json(report)
+    else:
+        print_skew(report)
+    if any(report["mismatches"].values()):
+        raise typer.Exit(3)

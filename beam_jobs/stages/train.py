@@ -1,0 +1,107 @@
+"""train: the trainer in a process of its own, or the last blessed model on a night when none is due.
+
+A process of its own, because that is how it runs in a Vertex custom job too, and because TensorFlow's determinism and
+thread settings are for a whole process.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from beam_jobs import lineage, storage
+from beam_jobs.night import Night, Stage
+from beam_jobs.stages import prepare
+from configs.errors import ForetableError
+
+
+def run(night: Night) -> dict[str, Any]:
+    """Trains, or names the model that tonight scores with.
+
+    Raises:
+        ForetableError: the trainer failed.
+    """
+    reused = lineage.model_to_reuse(night.job, night.run, night.train_now)
+    if reused is not None:
+        return {
+            "trained_in": reused.run_path,
+            "model_version": reused.model_version,
+            "transform_hash": reused.transform_hash,
+            "trained_on": reused.run_date.isoformat(),
+        }
+    with storage.local_copy(night.run.path) as run_path, tempfile.TemporaryDirectory(prefix="foretable-") as logs:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(os.path.join(run_path, "model"))
+        done = _train(night, run_path, logs)
+    prepared = night.run.read_marker(prepare.STAGE.marker)
+    assert prepared is not None
+    return {
+        "trained_in": night.run.path,
+        "run_id": night.run.run_id,
+        "run_date": night.run.run_date.isoformat(),
+        "definition": lineage.model_definition(night.job),
+        "classes": prepared["classes"],
+        **{name: value for name, value in done.items() if name != "event"},
+    }
+
+
+def _train(night: Night, run_path: str, logs: str) -> dict[str, Any]:
+    model_path, log_path = os.path.join(run_path, "model"), os.path.join(run_path, "tensorboard")
+    command = [
+        sys.executable,
+        "-m",
+        "models.trainer",
+        "--job",
+        os.path.join(run_path, "job.json"),
+        "--run-dir",
+        run_path,
+    ]
+    command += ["--model-dir", model_path, "--log-dir", log_path]
+    error_path = os.path.join(logs, "trainer.log")
+    epochs_done, last = 0, None
+    with open(error_path, "w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            assert process.stdout is not None
+            with night.console.progress("train", "epochs", night.job.model.training.epochs, lambda: epochs_done):
+                for line in process.stdout:
+                    event = _event(line)
+                    epochs_done = event.get("epoch", epochs_done)
+                    last = event if event.get("event") == "done" else last
+                code = process.wait()
+        finally:
+            process.kill()
+        errors.seek(0)
+        output = errors.read()
+    sys.stderr.write(output)
+    sys.stderr.flush()
+    if code != 0 or last is None:
+        lines = [line for line in output.splitlines() if line.strip()]
+        raise ForetableError(f"train: the trainer ended with exit code {code}: {lines[-1] if lines else 'no message'}")
+    return last
+
+
+def _event(line: str) -> dict[str, Any]:
+    """One line of the trainer's progress; a team's own `build_model` may print other things, which go to the log."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if isinstance(event, dict) and "event" in event:
+        return event
+    sys.stderr.write(line)
+    return {}
+
+
+def summary(marker: dict[str, Any]) -> str:
+    """One line about the stage's marker."""
+    if "trained_on" in marker:
+        return f"no training is due: scoring with model {marker['model_version']} of {marker['trained_on']}"
+    return f"model {marker['model_version']}, {marker['parameters']:,} parameters, {marker['epochs']} epochs"
+
+
+STAGE = Stage("train", "training.json", (prepare.STAGE,), run, summary)

@@ -1,0 +1,128 @@
+"""Commands that read the published tables, or switch which night readers see."""
+
+import datetime
+from typing import Annotated, Any
+
+import typer
+
+from beam_jobs.application import AsJson, JobFile, Overrides, command, print_json
+from beam_jobs.console import Console
+from configs.job import Job
+from configs.loading import load_job
+
+
+def _reading(job_file: str, overrides: list[str] | None) -> tuple[Job, Any]:
+    job = load_job(job_file, overrides or ())
+    from beam_jobs.commands import warehouse_of
+
+    return job, warehouse_of(job)
+
+
+@command
+def lookup(
+    job_file: JobFile,
+    key: Annotated[
+        list[str], typer.Argument(metavar="COLUMN=VALUE...", help="The key; an empty value is a missing one.")
+    ],
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    *,
+    console: Console,
+) -> None:
+    """Answers one key from the published table."""
+    job, warehouse = _reading(job_file, set_)
+    from beam_jobs.commands import look_up
+    from beam_jobs.tables import print_row
+
+    row = look_up(job, warehouse, key)
+    if as_json:
+        print_json(row)
+    else:
+        print_row(row)
+
+
+@command
+def query(
+    job_file: JobFile,
+    sql: Annotated[str, typer.Argument(help="One SELECT over <job>_predictions, <job>_history, <job>_runs.")],
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    *,
+    console: Console,
+) -> None:
+    """Asks the warehouse, read-only."""
+    _, warehouse = _reading(job_file, set_)
+    from beam_jobs.tables import print_table
+
+    table = warehouse.query(sql)
+    if as_json:
+        print_json({"columns": table.column_names, "rows": table.to_pylist()})
+    else:
+        print_table(table)
+
+
+@command
+def runs(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
+    """Lists the nights that were published and are kept."""
+    job, warehouse = _reading(job_file, set_)
+    from beam_jobs.commands import list_runs
+    from beam_jobs.tables import print_runs
+
+    records = list_runs(job, warehouse)
+    if as_json:
+        print_json({"runs": records})
+    else:
+        print_runs(job, records)
+
+
+@command
+def status(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
+    """Says what is published, and how far the last nights came."""
+    job, warehouse = _reading(job_file, set_)
+    from beam_jobs.commands import job_status
+    from beam_jobs.tables import print_status
+
+    current = job_status(job, warehouse)
+    if as_json:
+        print_json(current)
+    else:
+        print_status(current)
+
+
+@command
+def rollback(
+    job_file: JobFile,
+    to: Annotated[
+        datetime.datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Date of the night to go back to.")
+    ],
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    *,
+    console: Console,
+) -> None:
+    """Switches readers back to an earlier night's table."""
+    job, warehouse = _reading(job_file, set_)
+    from beam_jobs.commands import roll_back
+
+    record = roll_back(job, warehouse, to.date())
+    console.line(f"{job.name}_predictions is the night of {record['run_date']} again ({record['rows']:,} rows)")
+    if as_json:
+        print_json(record)
+
+
+@command
+def export(
+    job_file: JobFile,
+    to: Annotated[str, typer.Option("--to", metavar="FILE.duckdb", help="File to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replaces the file if it is there.")] = False,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    *,
+    console: Console,
+) -> None:
+    """Writes the published table into one self-contained DuckDB file, to hand on."""
+    job, warehouse = _reading(job_file, set_)
+    rows = warehouse.export(job.name, to, force=force)
+    console.line(f"{to}: {job.name}_predictions, {rows:,} rows")
+    if as_json:
+        print_json({"file": to, "rows": rows})

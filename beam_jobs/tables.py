@@ -1,0 +1,126 @@
+"""What commands print on standard output for a person."""
+
+from typing import Any
+
+import pyarrow as pa
+import rich.console
+import rich.table
+
+from configs.job import Job
+
+MOST_ROWS = 50
+
+
+def _print(*things: Any) -> None:
+    console = rich.console.Console(highlight=False)
+    for thing in things:
+        console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+
+
+def _table(*headers: str, numeric: tuple[str, ...] = (), title: str | None = None) -> rich.table.Table:
+    table = rich.table.Table(box=None, title=title, title_justify="left", header_style="bold", pad_edge=False)
+    for header in headers:
+        table.add_column(header, justify="right" if header in numeric else "left", overflow="fold")
+    return table
+
+
+def bytes_text(count: float) -> str:
+    """A byte count with a unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration with a unit."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def print_plan(plan: dict[str, Any]) -> None:
+    """The axes, then the totals."""
+    axes = _table("axis", "kind", "columns", "rows", numeric=("rows",))
+    for axis in plan["axes"]:
+        axes.add_row(axis["name"], axis["kind"], ", ".join(axis["columns"]), f"{axis['rows']:,}")
+    totals = _table("", "")
+    totals.add_row("points", f"{plan['cardinality']:,}")
+    if plan["exclude"]:
+        totals.add_row("excluded", f"{plan['excluded']:,} by {plan['exclude']}")
+    totals.add_row("rows", f"{plan['rows']:,} in {plan['blocks']:,} blocks, {plan['shards']:,} shards")
+    totals.add_row("bytes", f"about {bytes_text(plan['bytes'])}")
+    totals.add_row("seconds", f"about {seconds_text(plan['seconds'])} on this machine")
+    _print(axes, "", totals)
+
+
+def print_skew(report: dict[str, Any]) -> None:
+    """Mismatches of each feature, then the predictions' difference."""
+    table = _table("feature", "mismatches", numeric=("mismatches",))
+    for feature, count in report["mismatches"].items():
+        table.add_row(feature, f"{count:,}")
+    _print(table, "", f"{report['rows']:,} rows compared, byte for byte")
+    _print(f"predictions at batch 1 and batch N differ by at most {report['max_relative_difference']:.3g} (relative)")
+
+
+def print_row(row: dict[str, Any]) -> None:
+    """One row of the prediction table, a line a column."""
+    table = _table("", "")
+    for column, value in row.items():
+        table.add_row(column, value_text(value))
+    _print(table)
+
+
+def print_table(rows: pa.Table) -> None:
+    """The first rows of a query's result."""
+    numeric = tuple(f.name for f in rows.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type))
+    table = _table(*rows.column_names, numeric=numeric)
+    for row in rows.slice(0, MOST_ROWS).to_pylist():
+        table.add_row(*(value_text(value) for value in row.values()))
+    _print(table)
+    if rows.num_rows > MOST_ROWS:
+        _print(f"… {rows.num_rows - MOST_ROWS:,} more rows; --json prints all")
+
+
+def print_runs(job: Job, records: list[dict[str, Any]]) -> None:
+    """The nights that are kept, newest first, with the one that readers see marked."""
+    if not records:
+        _print(f"no night of {job.name} is published")
+        return
+    table = _table("", "run date", "run id", "rows", "model", "published at", numeric=("rows",))
+    for record in records:
+        mark = "*" if record["current"] else ""
+        table.add_row(
+            mark,
+            record["run_date"],
+            record["run_id"],
+            f"{record['rows']:,}",
+            record["model_version"],
+            record["published_at"],
+        )
+    _print(table, f"* is what {job.name}_predictions shows")
+
+
+def print_status(status: dict[str, Any]) -> None:
+    """What is published, then the stages of the last runs."""
+    published = status["published"]
+    if published is None:
+        _print("nothing is published")
+    else:
+        _print(
+            f"published: the night of {published['run_date']} (run {published['run_id']}), {published['rows']:,} rows"
+        )
+        _print(f"table:     {status['table']}")
+    if status["nights"]:
+        table = _table("run date", "run id", "finished stages", "next")
+        for night in status["nights"]:
+            table.add_row(night["run_date"], night["run_id"], " ".join(night["finished"]), night["next"] or "")
+        _print("", table)
+
+
+def value_text(value: Any) -> str:
+    """A cell."""
+    if value is None:
+        return "NULL"
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
