@@ -3,12 +3,12 @@
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from beam_jobs import storage
 from beam_jobs.console import Console
-from beam_jobs.run_directory import RunDirectory, derive_run_id, job_folder
+from beam_jobs.run_directory import MARKERS, RunDirectory, derive_run_id, job_folder
 from configs.errors import RefusedError
 from configs.job import Job
 from configs.sources import SourceSplit
@@ -38,6 +38,12 @@ class Night:
         run_id = derive_run_id(job, source_fingerprints(job), run_date)
         return cls(job, job_file, RunDirectory(job_folder(job), run_date, run_id), console, **settings)
 
+    def log_noise(self) -> None:
+        """Sends the noise to the run's log, where the workspace is on this machine."""
+        if storage.is_local(self.run.path):
+            storage.make_folder(self.run.path)
+            self.console.log_to(self.run.file("log.txt"))
+
     @property
     def lock_path(self) -> str:
         """Of the lock that one run of this job and date holds."""
@@ -49,19 +55,24 @@ class Stage:
     """One stage.
 
     Attributes:
-        marker: file in the run directory that is written last.
         requires: the stages whose markers it reads.
         run: does the work and returns the marker's body.
         summary: one line about the marker's body.
         settings: what else decides whether a finished stage is still good, by name.
+        gate: refuses to let the night go on from the marker.
     """
 
     name: str
-    marker: str
     requires: tuple["Stage", ...]
     run: Callable[[Night], dict[str, Any]]
     summary: Callable[[dict[str, Any]], str]
     settings: Callable[[Night], dict[str, str]] = lambda night: {}
+    gate: Callable[[dict[str, Any]], None] = lambda marker: None
+
+    @property
+    def marker(self) -> str:
+        """File in the run directory that is written last."""
+        return MARKERS[self.name]
 
 
 def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
@@ -78,6 +89,7 @@ def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
                 f"{stage.name}: {night.run.file(required.marker)} is not there; "
                 f"run `foretable {required.name} {night.job_file} --date {night.run.run_date}` first"
             )
+        required.gate(marker)
         inputs[required.name] = marker["digest"]
     done = night.run.read_marker(stage.marker)
     if done is not None and done["inputs"] == inputs:
@@ -92,6 +104,7 @@ def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
     night.console.line(f"{stage.name:<12} {seconds:6.1f} s  {stage.summary(body)}")
     marker = night.run.read_marker(stage.marker)
     assert marker is not None, stage.marker
+    stage.gate(marker)
     return marker
 
 
@@ -113,8 +126,3 @@ def source_fingerprints(job: Job) -> list[str]:
 def feature_types(job: Job) -> dict[str, Any]:
     """Raw features with their types, in the serving signature's order."""
     return {name: feature.type for name, feature in job.features.items()}
-
-
-def finished_stages(night: Night, stages: Sequence[Stage]) -> list[tuple[Stage, dict[str, Any] | None]]:
-    """Each stage with its marker, or None."""
-    return [(stage, night.run.read_marker(stage.marker)) for stage in stages]

@@ -20,7 +20,9 @@ def _night(
     from beam_jobs.night import Night
 
     run_date = date.date() if date is not None else datetime.datetime.now(datetime.UTC).date()
-    return Night.of(job, job_file, run_date, console, **settings)
+    night = Night.of(job, job_file, run_date, console, **settings)
+    night.log_noise()  # before anything imports TensorFlow, which is noisy from the first moment
+    return night
 
 
 @command

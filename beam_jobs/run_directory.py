@@ -17,6 +17,15 @@ from configs.errors import RefusedError
 from configs.job import Job
 
 FORMAT = 1
+MARKERS = {
+    "prepare": "examples.json",
+    "train": "training.json",
+    "evaluate": "blessing.json",
+    "plan": "plan.json",
+    "precompute": "manifest.json",
+    "publish": "published.json",
+}
+"""The stages in order, and the file that each writes last."""
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 

@@ -39,6 +39,19 @@ def list_files(folder: str, pattern: str = "*") -> list[str]:
     return sorted(metadata.path for metadata in match.metadata_list)
 
 
+def make_folder(folder: str) -> None:
+    """Makes a local folder with its parents; an object store has none to make.
+
+    Raises:
+        ForetableError: it cannot be made.
+    """
+    if is_local(folder):
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise ForetableError(f"cannot write {folder}: {error.strerror}") from error
+
+
 def read_bytes(path: str) -> bytes:
     """Whole content of the file at `path`."""
     if is_local(path):

@@ -1,5 +1,6 @@
 """Commands that read the published tables, or switch which night readers see."""
 
+import dataclasses
 import datetime
 from typing import Annotated, Any
 
@@ -7,15 +8,16 @@ import typer
 
 from beam_jobs.application import AsJson, JobFile, Overrides, command, print_json
 from beam_jobs.console import Console
+from configs.errors import MissError
 from configs.job import Job
 from configs.loading import load_job
 
 
 def _reading(job_file: str, overrides: list[str] | None) -> tuple[Job, Any]:
     job = load_job(job_file, overrides or ())
-    from beam_jobs.commands import warehouse_of
+    from beam_jobs.warehouses import open_warehouse
 
-    return job, warehouse_of(job)
+    return job, open_warehouse(job)
 
 
 @command
@@ -31,14 +33,18 @@ def lookup(
 ) -> None:
     """Answers one key from the published table."""
     job, warehouse = _reading(job_file, set_)
-    from beam_jobs.commands import look_up
+    from beam_jobs.lookup import Hit, Miss
+    from beam_jobs.reading import look_up
     from beam_jobs.tables import print_row
 
-    row = look_up(job, warehouse, key)
+    answer = look_up(job, warehouse, key)
     if as_json:
-        print_json(row)
-    else:
-        print_row(row)
+        print_json({"hit": isinstance(answer, Hit)} | dataclasses.asdict(answer))
+    if isinstance(answer, Miss):
+        raise MissError(f"miss: {answer}")
+    console.line(f"hit: the night of {answer.run_date}, model {answer.model_version}")
+    if not as_json:
+        print_row(answer.row)
 
 
 @command
@@ -65,7 +71,7 @@ def query(
 def runs(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
     """Lists the nights that were published and are kept."""
     job, warehouse = _reading(job_file, set_)
-    from beam_jobs.commands import list_runs
+    from beam_jobs.reading import list_runs
     from beam_jobs.tables import print_runs
 
     records = list_runs(job, warehouse)
@@ -79,7 +85,7 @@ def runs(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, 
 def status(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
     """Says what is published, and how far the last nights came."""
     job, warehouse = _reading(job_file, set_)
-    from beam_jobs.commands import job_status
+    from beam_jobs.reading import job_status
     from beam_jobs.tables import print_status
 
     current = job_status(job, warehouse)
@@ -102,7 +108,7 @@ def rollback(
 ) -> None:
     """Switches readers back to an earlier night's table."""
     job, warehouse = _reading(job_file, set_)
-    from beam_jobs.commands import roll_back
+    from beam_jobs.reading import roll_back
 
     record = roll_back(job, warehouse, to.date())
     console.line(f"{job.name}_predictions is the night of {record['run_date']} again ({record['rows']:,} rows)")

@@ -104,4 +104,4 @@ def summary(marker: dict[str, Any]) -> str:
     return f"model {marker['model_version']}, {marker['parameters']:,} parameters, {marker['epochs']} epochs"
 
 
-STAGE = Stage("train", "training.json", (prepare.STAGE,), run, summary)
+STAGE = Stage("train", (prepare.STAGE,), run, summary)

@@ -1,1 +1,13 @@
 """Where prediction tables live, behind one small protocol."""
+
+from beam_jobs import storage
+from beam_jobs.run_directory import job_folder
+from beam_jobs.warehouses.base import Warehouse
+from configs.job import Job
+
+
+def open_warehouse(job: Job) -> Warehouse:
+    """The warehouse that the job file names."""
+    from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+
+    return DuckDBWarehouse(job.warehouse.path or storage.join(job_folder(job), f"{job.name}.duckdb"))

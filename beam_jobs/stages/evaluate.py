@@ -1,0 +1,111 @@
+"""evaluate: the exported model, judged on raw eval examples beside the last published one, and checked for skew."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+from beam_jobs import artifacts, lineage, storage
+from beam_jobs.night import Night, Stage, feature_types
+from beam_jobs.pipelines import run_pipeline
+from beam_jobs.run_directory import RunDirectory
+from beam_jobs.stages import prepare, train
+from beam_jobs.warehouses import open_warehouse
+from configs.errors import RefusedError
+from configs.outputs import model_outputs
+from transforms.blessing import Blessing, judge
+from transforms.evaluation import EvaluatedModel, EvaluateModel, Evaluation, why_not_comparable
+from transforms.json_files import WriteJson
+from transforms.metrics import task_metrics
+from transforms.skew import SkewReport, measure_skew
+
+
+def run(night: Night) -> dict[str, Any]:
+    """Writes metrics.json; the verdict is the marker."""
+    model = artifacts.scoring_model(night.run.path)
+    with contextlib.ExitStack() as stack:
+        candidate_path = stack.enter_context(artifacts.local_model(model))
+        candidate = _evaluated(night, model, candidate_path)
+        baseline, note = _baseline(night, model, stack)
+        evaluation = _evaluate(night, candidate, baseline)
+    trained_tonight = model.run_path == night.run.path
+    skew = compare_features(night, model, night.run, night.job.evaluation.skew_rows) if trained_tonight else None
+    blessing = judge(evaluation.candidate, evaluation.baseline, night.job.evaluation.thresholds, skew)
+    return {
+        **dataclasses.asdict(blessing),
+        "model_version": model.model_version,
+        "metrics": evaluation.candidate.of_specification(())[0].metrics,
+        "skew": dataclasses.asdict(skew)
+        if skew is not None
+        else f"proven when the model was trained, in {model.run_path}",
+        "baseline_note": note,
+    }
+
+
+def _evaluated(night: Night, model: lineage.TrainedModel, path: str) -> EvaluatedModel:
+    prepared = night.run.read_marker(prepare.STAGE.marker)
+    assert prepared is not None
+    outputs = artifacts.outputs_of(night.job, model)
+    return EvaluatedModel(path, task_metrics(night.job.task, outputs, model.classes, prepared["label_mean"]))
+
+
+def _baseline(
+    night: Night, candidate: lineage.TrainedModel, stack: contextlib.ExitStack
+) -> tuple[EvaluatedModel | None, str]:
+    """The last published model, to be judged on the same examples; or why there is none to compare with."""
+    published = open_warehouse(night.job).current(night.job.name)
+    model = lineage.model_of(published.run_dir) if published is not None else None
+    if published is None:
+        return None, "nothing is published yet"
+    if model is None:
+        return None, f"the published night's model is gone: {published.run_dir}"
+    path = stack.enter_context(artifacts.local_model(model))
+    outputs = model_outputs(night.job.label, night.job.task, model.classes)
+    reason = why_not_comparable(path, feature_types(night.job), outputs)
+    if reason is not None:
+        night.console.line(f"evaluate     the published model cannot be compared: {reason}", "yellow")
+        return None, reason
+    same = "the same model" if model.model_version == candidate.model_version else f"model {model.model_version}"
+    return _evaluated(night, model, path), f"{same}, published for {published.run_date}"
+
+
+def _evaluate(night: Night, candidate: EvaluatedModel, baseline: EvaluatedModel | None) -> Evaluation:
+    shards = storage.list_files(night.run.file("examples"), "eval-*.parquet")
+    metrics_path = night.run.file("metrics.json")
+    transform = EvaluateModel(
+        shards, candidate, feature_types(night.job), night.job.label.name, night.job.evaluation.slices, baseline
+    )
+    with night.console.progress("evaluate", "shards", None, lambda: 0):
+        run_pipeline(lambda root: root | transform | WriteJson(metrics_path), night.beam_options)
+    (evaluation,) = storage.read_json(metrics_path)
+    return Evaluation.from_json(evaluation)
+
+
+def compare_features(night: Night, model: lineage.TrainedModel, trained: RunDirectory, rows: int) -> SkewReport:
+    """Compares what training read in the run `trained` with what the exported model makes of the same raw rows."""
+    with artifacts.local_model(model) as model_path:
+        pairs = artifacts.shard_pairs(trained)
+        return measure_skew(model_path, pairs, feature_types(night.job), night.job.label.name, rows)
+
+
+def gate(marker: dict[str, Any]) -> None:
+    """Lets only a blessed model through.
+
+    Raises:
+        RefusedError: it is not blessed; a line for each reason.
+    """
+    if not marker["blessed"]:
+        version = marker["model_version"]
+        raise RefusedError("\n".join(f"model {version} is not blessed: {reason}" for reason in marker["reasons"]))
+
+
+def summary(marker: dict[str, Any]) -> str:
+    """One line about the stage's marker."""
+    metrics = {name: value for name, value in marker["metrics"].items() if "/" not in name and value is not None}
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in _NOT_SHOWN)
+    verdict = "blessed" if Blessing.from_json(marker).blessed else "not blessed"
+    return f"{verdict} on {metrics.get('example_count', 0):,} examples: {shown}"
+
+
+_NOT_SHOWN = ("example_count", "unusable_predictions")
+
+STAGE = Stage("evaluate", (prepare.STAGE, train.STAGE), run, summary, gate=gate)

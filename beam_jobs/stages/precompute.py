@@ -1,0 +1,55 @@
+"""precompute: every block of the planned space, scored and written as Parquet shards that a manifest names."""
+
+from typing import Any
+
+from beam_jobs import artifacts, storage
+from beam_jobs.night import Night, Stage, feature_types
+from beam_jobs.pipelines import run_pipeline
+from beam_jobs.stages import evaluate, plan, train
+from configs.errors import ForetableError
+from transforms.json_files import WriteJson
+from transforms.planning import Plan
+from transforms.precompute import PrecomputePredictions
+from transforms.shards import Manifest, ShardRecord, make_manifest
+
+
+def run(night: Night) -> dict[str, Any]:
+    """Scores the space; shards that an earlier try finished are checked and kept."""
+    planned = night.run.read_marker(plan.STAGE.marker)
+    assert planned is not None
+    space_plan = Plan.from_json(planned["plan"])
+    model = artifacts.scoring_model(night.run.path)
+    folder, records_path = night.run.file("predictions"), night.run.file("shards.json")
+    storage.make_folder(folder)
+    with artifacts.local_model(model) as model_path:
+        transform = PrecomputePredictions(
+            plan=space_plan,
+            axes_dir=night.run.file("axes"),
+            model_dir=model_path,
+            features=feature_types(night.job),
+            outputs=artifacts.outputs_of(night.job, model),
+            predictions_dir=folder,
+            model_version=model.model_version,
+            transform_hash=model.transform_hash,
+        )
+        finished = lambda: len(storage.list_files(folder, "part-*.parquet"))  # noqa: E731
+        with night.console.progress("precompute", "shards", space_plan.shards, finished):
+            run_pipeline(lambda root: root | transform | WriteJson(records_path), night.beam_options)
+    records = [ShardRecord(**record) for record in storage.read_json(records_path)]
+    manifest = make_manifest(records, space_plan.columns, transform.fingerprint)
+    if manifest.rows != space_plan.rows or len(records) != space_plan.shards:
+        raise ForetableError(
+            f"precompute: {manifest.rows:,} rows in {len(records)} shards, planned were {space_plan.rows:,} in "
+            f"{space_plan.shards}; run `foretable precompute` again"
+        )
+    return {"manifest": manifest.to_json()}
+
+
+def summary(marker: dict[str, Any]) -> str:
+    """One line about the stage's marker."""
+    manifest = Manifest.from_json(marker["manifest"])
+    size = sum(shard.bytes for shard in manifest.shards)
+    return f"{manifest.rows:,} rows in {len(manifest.shards)} shards, {size / 1e6:.1f} MB"
+
+
+STAGE = Stage("precompute", (train.STAGE, evaluate.STAGE, plan.STAGE), run, summary)

@@ -1,0 +1,47 @@
+"""One night as a DuckDB file that needs nothing else: to hand on, to archive, to open elsewhere."""
+
+import pathlib
+import secrets
+from collections.abc import Iterable, Sequence
+
+import duckdb
+
+from beam_jobs.warehouses.base import NightRecord
+from beam_jobs.warehouses.duckdb_catalog import CONNECTION_CONFIG
+from beam_jobs.warehouses.duckdb_views import create_predictions_table, create_runs
+from configs.errors import ForetableError, RefusedError
+
+
+def export_night(
+    record: NightRecord, shards: Sequence[str], records: Iterable[NightRecord], path: pathlib.Path, force: bool
+) -> None:
+    """Writes `<job>_predictions`, here a table, and `<job>_runs`; under a temporary name until the file is whole.
+
+    Args:
+        shards: paths of the night's files.
+        records: for `<job>_runs`.
+        force: replaces a file that is there.
+
+    Raises:
+        RefusedError: the file is there and `force` is not set.
+        ForetableError: it cannot be written.
+    """
+    if path.exists() and not force:
+        raise RefusedError(f"{path}: is there already; add --force to replace it")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with duckdb.connect(str(temporary), config=CONNECTION_CONFIG) as connection:
+            create_predictions_table(connection, record, shards)
+            create_runs(connection, record.job, records)
+        # A log of the file that is replaced would keep DuckDB from opening the new one.
+        _log_of(path).unlink(missing_ok=True)
+        temporary.replace(path)
+    except (OSError, duckdb.Error) as error:
+        raise ForetableError(f"{path}: cannot write the export: {str(error).splitlines()[0]}") from error
+    finally:
+        for leftover in (temporary, _log_of(temporary)):
+            leftover.unlink(missing_ok=True)
+
+
+def _log_of(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.name}.wal")

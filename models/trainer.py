@@ -1,0 +1,189 @@
+"""Trains and exports the job's model: `python -m models.trainer --job job.json --run-dir DIR --model-dir DIR`.
+
+One entry for a local process and a Vertex custom job. It meets the rest in files: it reads the run directory's
+`transform_output/`, `transformed_examples/` and `examples.json`, and writes a SavedModel. Progress goes to stdout, one JSON
+object a line: an `epoch` event after each epoch and a `done` event at the end. The same job gives the same weights.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import pathlib
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow.core.framework import summary_pb2
+
+from configs.errors import ForetableError
+from configs.job import Job
+from configs.modeling import Multiclass
+from configs.outputs import model_outputs
+from models.dataset import TransformedSplit, open_split
+from models.exporting import export_model
+from models.network import build_model
+
+EVAL_BATCH_ROWS = 8_192
+# What `tf.summary.scalar` writes; that one needs the TensorBoard package, which only who looks at the logs needs.
+_SCALAR = summary_pb2.SummaryMetadata(
+    plugin_data=summary_pb2.SummaryMetadata.PluginData(plugin_name="scalars"),
+    data_class=summary_pb2.DATA_CLASS_SCALAR,
+)
+
+
+class EpochEvents(keras.callbacks.Callback):
+    """Prints each epoch's losses, keeps them, logs them for TensorBoard, and stops a training that diverged.
+
+    Attributes:
+        history: the epochs so far.
+    """
+
+    def __init__(self, epochs: int, log_dir: str | None = None):
+        super().__init__()
+        self.history: list[dict[str, Any]] = []
+        self._epochs = epochs
+        self._log = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Starts the epoch's clock."""
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Prints the event.
+
+        Raises:
+            ForetableError: a loss is not a finite number.
+        """
+        losses = {"loss": float(logs["loss"]), "eval_loss": float(logs["val_loss"])}
+        if not all(map(math.isfinite, losses.values())):
+            raise ForetableError(f"train: epoch {epoch + 1}: the losses are {losses}; lower model.training.learning_rate")
+        with self._log.as_default(epoch + 1):
+            for name, value in losses.items():
+                tf.summary.write(name, tf.constant(value), metadata=_SCALAR)
+        self._log.flush()
+        self.history.append({"epoch": epoch + 1, **losses, "seconds": round(time.monotonic() - self._started, 3)})
+        print_event("epoch", epochs=self._epochs, **self.history[-1])
+
+
+def train(job: Job, run_dir: str, model_dir: str, log_dir: str | None = None) -> dict[str, Any]:
+    """Trains on the run directory's transformed examples and exports the model to `model_dir`.
+
+    Returns:
+        Body of the `done` event.
+
+    Raises:
+        ForetableError: the run directory is not prepared, the job's model cannot be built, or the training diverged.
+    """
+    examples = _read_marker(os.path.join(run_dir, "examples.json"))
+    training, task = job.model.training, job.task
+    if isinstance(task, Multiclass):
+        task = task.model_copy(update={"classes": tuple(examples["classes"])})
+    keras.utils.set_random_seed(training.seed)
+    transform_output = tft.TFTransformOutput(os.path.join(run_dir, "transform_output"))
+    splits = {split: _open_split(split, run_dir, transform_output, job) for split in ("train", "eval")}
+    model = build_model(transform_output, task, job.model, job.encodings, splits["train"].labels())
+    events = EpochEvents(training.epochs, log_dir)
+    early_stopping = keras.callbacks.EarlyStopping(
+        monitor="val_loss", patience=training.early_stopping_patience, restore_best_weights=True
+    )
+    model.fit(
+        splits["train"].batches(training.batch_size, shuffle_seed=training.seed),
+        validation_data=splits["eval"].batches(EVAL_BATCH_ROWS),
+        epochs=training.epochs,
+        callbacks=[events, early_stopping],
+        shuffle=False,  # the dataset has its own
+        verbose=0,
+    )
+    export_model(model, transform_output, job.features, job.label, task, model_dir)
+    classes = task.classes if isinstance(task, Multiclass) else None
+    output_names = [output.name for output in model_outputs(job.label, task, classes)]
+    return {
+        "model_version": model_version(model, examples["transform_hash"], [*output_names, *(classes or ())]),
+        "transform_hash": examples["transform_hash"],
+        "parameters": int(model.count_params()),
+        "epochs": len(events.history),
+        "best_epoch": early_stopping.best_epoch + 1,
+        "history": events.history,
+    }
+
+
+def model_version(model: keras.Model, transform_hash: str, output_words: Sequence[str]) -> str:
+    """What tells one model from another: 16 hex digits of the SHA-256 over weights, transform graph and outputs."""
+    digest = hashlib.sha256(json.dumps([transform_hash, *output_words]).encode())
+    for weights in model.get_weights():
+        digest.update(f"{weights.dtype}{weights.shape}".encode())
+        digest.update(np.ascontiguousarray(weights).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def print_event(event: str, **body: Any) -> None:
+    """Prints one line of progress."""
+    print(json.dumps({"event": event, **body}), flush=True)
+
+
+def local_path(path: str) -> str:
+    """Where a custom job on Vertex finds a `gs://` path: its mount of Cloud Storage. Other paths are as they are."""
+    return "/gcs/" + path.removeprefix("gs://") if path.startswith("gs://") else path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the trainer and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m models.trainer", description=__doc__.splitlines()[0])
+    parser.add_argument("--job", required=True, help="the resolved job, as JSON")
+    parser.add_argument("--run-dir", required=True, help="run directory with transformed examples")
+    model_dir, log_dir = os.environ.get("AIP_MODEL_DIR"), os.environ.get("AIP_TENSORBOARD_LOG_DIR")
+    parser.add_argument("--model-dir", default=model_dir, required=model_dir is None, help="default: $AIP_MODEL_DIR")
+    parser.add_argument("--log-dir", default=log_dir, help="TensorBoard logs; default: $AIP_TENSORBOARD_LOG_DIR")
+    options = parser.parse_args(arguments)
+    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+    tf.config.experimental.enable_op_determinism()
+    try:
+        job = Job.model_validate_json(pathlib.Path(local_path(options.job)).read_bytes())
+        done = train(
+            job,
+            local_path(options.run_dir),
+            local_path(options.model_dir),
+            local_path(options.log_dir) if options.log_dir else None,
+        )
+    except ForetableError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    print_event("done", **done)
+    return 0
+
+
+def _open_split(split: str, run_dir: str, transform_output: tft.TFTransformOutput, job: Job) -> TransformedSplit:
+    return open_split(
+        os.path.join(run_dir, "transformed_examples"),
+        split,
+        transform_output.transformed_feature_spec(),
+        job.label.name,
+        tf.int64 if isinstance(job.task, Multiclass) else tf.float32,
+    )
+
+
+def _read_marker(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return dict(json.load(file))
+    except FileNotFoundError as error:
+        raise ForetableError(f"{path}: not there; run foretable prepare") from error
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ends this process when the one that started it is gone: nobody would read the result, and a rerun may be under way."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Small finished nights for the tests of warehouses and lookups: real axes, real shards, without a model."""
+
+import datetime
+import itertools
+import pathlib
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs.warehouses.base import Night
+from transforms.blocks import ShardRange
+from transforms.columns import ARROW_TYPES
+from transforms.shards import Fingerprint, TableColumn, make_manifest, table_schema, write_shard
+
+BLOCK_ROWS = 4
+DAY = datetime.date(2024, 1, 1)
+COLUMNS = (
+    TableColumn("sex", "string", "key", "Sex of the child"),
+    TableColumn("weeks", "float", "key", "Weeks of gestation"),
+    TableColumn("children", "int", "key"),
+    TableColumn("weight", "float", "output", "Predicted: weight"),
+)
+AXES = {
+    "sex": {"sex": ["True", "False", None]},
+    "weeks": {"weeks": [38.0, 38.25, 38.5, None]},
+    "children": {"children": [1, 2]},
+}
+
+
+def points(axes):
+    """Every point of the space as a dict, in row-major order."""
+    tables = [[dict(zip(axis, row, strict=True)) for row in zip(*axis.values(), strict=True)] for axis in axes.values()]
+    return [{name: value for part in parts for name, value in part.items()} for parts in itertools.product(*tables)]
+
+
+def prediction(position, night_value=0.0):
+    """A number that differs for each point and night, exact in float32."""
+    return position / 8 + 1000 * night_value
+
+
+def make_night(
+    folder,
+    job="natality",
+    run_date=DAY,
+    run_id="a1",
+    axes=AXES,
+    columns=COLUMNS,
+    exclude=None,
+    is_excluded=lambda point: False,
+    night_value=0.0,
+    rewrite=lambda rows: rows,
+    shard_blocks=2,
+    **settings,
+):
+    """Writes axes and shards under `folder`, as plan and precompute do, and returns the night to publish.
+
+    Args:
+        rewrite: spoils the rows of the table: `(position, row)` pairs, which go to the shard of their position.
+    """
+    run_dir = pathlib.Path(folder, job, run_date.isoformat(), run_id)
+    types = {column.name: ARROW_TYPES[column.type] for column in columns}
+    (run_dir / "axes").mkdir(parents=True)
+    axis_paths = []
+    for index, (name, values) in enumerate(axes.items()):
+        axis_paths.append(str(run_dir / "axes" / f"{index:02d}-{name}.parquet"))
+        pq.write_table(pa.table({c: pa.array(v, types[c]) for c, v in values.items()}), axis_paths[-1])
+    every = points(axes)
+    rows = [
+        (
+            position,
+            point
+            | {column.name: _output(column, position, night_value) for column in columns if column.role == "output"},
+        )
+        for position, point in enumerate(every)
+        if not is_excluded(point)
+    ]
+    planned = len(rows)
+    fingerprint = Fingerprint(f"model-{run_id}", "transform", "space")
+    shard_points = shard_blocks * BLOCK_ROWS
+    count = -(-len(every) // shard_points)
+    (run_dir / "predictions").mkdir()
+    records = []
+    written = rewrite(rows)
+    for index in range(count):
+        start, stop = index * shard_points, min((index + 1) * shard_points, len(every))
+        blocks = -(-(stop - start) // BLOCK_ROWS)
+        shard = ShardRange(index, count, index * shard_blocks, blocks, start, stop)
+        batches = [
+            pa.RecordBatch.from_pylist(
+                [row for position, row in written if block <= position < block + BLOCK_ROWS], table_schema(columns)
+            )
+            for block in range(start, stop, BLOCK_ROWS)
+        ]
+        records.append(write_shard(str(run_dir / "predictions"), shard, columns, batches, fingerprint))
+    manifest = make_manifest(records, columns, fingerprint)
+    (run_dir / "manifest.json").write_text("{}")
+    return Night(
+        job=job,
+        run_date=run_date,
+        run_id=run_id,
+        run_dir=str(run_dir),
+        manifest=type(manifest)(**{**vars(manifest), "block_rows": BLOCK_ROWS}),
+        axes=tuple(axis_paths),
+        planned_rows=planned,
+        excluded=len(every) - planned,
+        exclude=exclude,
+        **{"description": "Expected weight", "metrics": {"mae": 0.75}, **settings},
+    )
+
+
+def _output(column, position, night_value):
+    value = prediction(position, night_value)
+    return str(value) if column.type == "string" else value
+
+
+def publish(warehouse, night):
+    """The three steps."""
+    warehouse.load(night)
+    warehouse.verify(night)
+    return warehouse.switch(night)

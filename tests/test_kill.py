@@ -1,0 +1,125 @@
+"""A night that is killed at any moment and run again ends in the same bytes, and readers never see half of one."""
+
+import hashlib
+import pathlib
+import signal
+import threading
+import time
+
+import duckdb
+import pytest
+from conftest import FIRST_DATE, SECOND_DATE, SMALL, Workspace
+
+pytestmark = pytest.mark.slow
+
+STAGE_OF_MARKER = {
+    "examples.json": "prepare", "training.json": "train", "blessing.json": "evaluate",
+    "plan.json": "plan", "manifest.json": "precompute", "published.json": "publish",
+}  # fmt: skip
+EVERY_NIGHT = (*SMALL, "model.training.every=run")
+LONGEST_NIGHT_SECONDS = 240
+
+
+def shard_hashes(workspace, date):
+    shards = sorted((workspace.run_path(date) / "predictions").glob("part-*.parquet"))
+    return {shard.name: hashlib.sha256(shard.read_bytes()).hexdigest() for shard in shards}
+
+
+def published_rows(workspace):
+    """Everything that readers see, as one number for each row's content."""
+    with duckdb.connect(str(workspace.folder / "natality" / "natality.duckdb"), read_only=True) as connection:
+        return connection.sql("SELECT count(*), sum(hash(p)), bit_xor(hash(p)) FROM natality_predictions p").fetchone()
+
+
+def files_of(folder):
+    """Files of a night and their sizes, as far as they change from step to step of it."""
+    found = {}
+    for path in pathlib.Path(folder).rglob("*"):
+        try:
+            if path.name not in ("log.txt", ".lock") and path.is_file():
+                found[str(path)] = path.stat().st_size
+        except OSError:
+            continue
+    return found
+
+
+def kill_after_changes(process, folder, changes):
+    """Kills the process once files have changed so often; returns whether it was still running then."""
+    seen, count, deadline = files_of(folder), 0, time.monotonic() + LONGEST_NIGHT_SECONDS
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "the night hangs"
+        now = files_of(folder)
+        if now != seen:
+            seen, count = now, count + 1
+        if count >= changes:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return True
+        time.sleep(0.005)
+    process.communicate()
+    assert process.returncode == 0
+    return False
+
+
+class Reader(threading.Thread):
+    """Asks for the published rows again and again, and keeps every answer that it ever got."""
+
+    def __init__(self, workspace):
+        super().__init__(daemon=True)
+        self.workspace, self.answers, self.errors, self.stop = workspace, set(), [], threading.Event()
+
+    def run(self):
+        while not self.stop.wait(0.05):
+            try:
+                self.answers.add(published_rows(self.workspace))
+            except duckdb.Error as error:
+                self.errors.append(str(error))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workspace = Workspace(tmp_path_factory.mktemp("undisturbed"), *EVERY_NIGHT)
+    rows = []
+    for date, seed in ((FIRST_DATE, 0), (SECOND_DATE, 1)):
+        night = Workspace(workspace.folder, *EVERY_NIGHT, f"model.training.seed={seed}")
+        night.run("run", "--date", str(date))
+        rows.append(published_rows(night))
+    return workspace, rows
+
+
+def test_killed_in_every_stage_and_rerun(undisturbed, tmp_path):
+    """Each rerun gets a little further before it is killed too; what it finished is never done again."""
+    expected, (first_rows, second_rows) = undisturbed
+    first = Workspace(tmp_path, *EVERY_NIGHT, "model.training.seed=0")
+    first.run("run", "--date", str(FIRST_DATE))
+    assert published_rows(first) == first_rows
+    second = Workspace(tmp_path, *EVERY_NIGHT, "model.training.seed=1")
+    reader = Reader(second)
+    reader.start()
+    markers, killed_in, changes = {}, [], 1
+    while True:
+        process = second.start("run", "--date", str(SECOND_DATE))
+        was_running = kill_after_changes(process, tmp_path / "natality" / str(SECOND_DATE), changes)
+        finished = {}
+        for path in tmp_path.glob(f"natality/{SECOND_DATE}/*/*.json"):
+            if path.name in STAGE_OF_MARKER:
+                finished[path.name] = path.stat().st_mtime_ns
+        for name, written in markers.items():
+            assert finished[name] == written, f"{name} was written twice: its stage was done again"
+        if not was_running:
+            break
+        killed_in.append(len(finished))
+        # A stage that cannot be resumed in the middle has to be let through once it was killed often enough.
+        changes = 1 if finished.keys() - markers.keys() else changes + 2
+        markers = finished
+    reader.stop.set()
+    reader.join()
+    print(
+        f"killed {len(killed_in)} times, with {killed_in} stages finished; {len(reader.answers)} tables seen by readers"
+    )
+    assert set(killed_in) >= set(range(5)), "no kill in some stage"
+    assert reader.errors == []
+    assert reader.answers <= {first_rows, second_rows}
+    assert published_rows(second) == second_rows
+    assert shard_hashes(second, SECOND_DATE) == shard_hashes(expected, SECOND_DATE)
+    assert not list(tmp_path.rglob("*.parquet.tmp"))

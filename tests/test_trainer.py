@@ -1,0 +1,154 @@
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from run_directories import natality_job, natality_rows, prepare
+
+from configs.errors import ForetableError, JobError
+from models.trainer import local_path, model_version, train
+
+TESTS = pathlib.Path(__file__).parent
+JOB = natality_job()
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return prepare(tmp_path_factory.mktemp("run"), JOB, natality_rows(600), natality_rows(100, seed=1))
+
+
+def command(run_dir, model_dir, *more):
+    arguments = ["--job", str(run_dir / "job.json"), "--run-dir", str(run_dir), "--model-dir", str(model_dir), *more]
+    return [sys.executable, "-m", "models.trainer", *arguments]
+
+
+def test_the_same_job_twice_gives_the_same_weights(run_dir, tmp_path):
+    done, predictions = [], []
+    for name in ("first", "second"):
+        log_dir = tmp_path / f"{name}-logs"
+        result = subprocess.run(
+            command(run_dir, tmp_path / name, "--log-dir", str(log_dir)), capture_output=True, text=True, check=True
+        )
+        events = [json.loads(line) for line in result.stdout.splitlines()]  # nothing else is on stdout
+        assert [event["event"] for event in events] == ["epoch", "epoch", "epoch", "done"]
+        assert [(event["epoch"], event["epochs"]) for event in events[:3]] == [(1, 3), (2, 3), (3, 3)]
+        assert events[3]["history"] == [
+            {key: event[key] for key in ("epoch", "loss", "eval_loss", "seconds")} for event in events[:3]
+        ]
+        assert logged_losses(log_dir) == [(event["loss"], event["eval_loss"]) for event in events[:3]]
+        done.append({key: value for key, value in events[3].items() if key != "history"})
+        model = tf.saved_model.load(str(tmp_path / name))
+        row = {"is_male": ["True"], "plurality": ["Twins(2)"], "mother_age": [30.0], "siblings": tf.constant([1], tf.int64)}
+        predictions.append(model.signatures["serving_default"](**{k: tf.constant(v) for k, v in row.items()}))
+    assert done[0] == done[1]
+    assert done[0]["epochs"] == 3
+    assert done[0]["transform_hash"] == json.loads((run_dir / "examples.json").read_text())["transform_hash"]
+    assert predictions[0]["weight_pounds"].numpy().tobytes() == predictions[1]["weight_pounds"].numpy().tobytes()
+
+
+def logged_losses(log_dir):
+    (path,) = log_dir.glob("events.*")
+    values = {}
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        event = tf.compat.v1.Event.FromString(record)
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            values[event.step, value.tag] = tf.make_ndarray(value.tensor).item()
+    steps = sorted({step for step, _ in values})
+    return [
+        (pytest.approx(values[step, "loss"], rel=1e-6), pytest.approx(values[step, "eval_loss"], rel=1e-6))
+        for step in steps
+    ]
+
+
+def test_early_stopping_keeps_the_best_epochs_weights(run_dir, tmp_path):
+    settings = {"epochs": 40, "early_stopping_patience": 2, "learning_rate": 0.3, "batch_size": 32}
+    job = natality_job(model={"network": {"hidden": [32]}, "training": settings})
+    done = train(job, str(run_dir), str(tmp_path / "model"))
+    losses = [epoch["eval_loss"] for epoch in done["history"]]
+    assert done["epochs"] == len(losses) == done["best_epoch"] + 2 < 40
+    assert done["best_epoch"] == int(np.argmin(losses)) + 1
+
+
+def test_a_training_that_diverges_fails_and_writes_no_model(run_dir, tmp_path):
+    job = natality_job(model={"training": {"learning_rate": 1e30, "epochs": 3}})
+    with pytest.raises(ForetableError, match=r"train: epoch 1: the losses are .*; lower model.training.learning_rate"):
+        train(job, str(run_dir), str(tmp_path / "model"))
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_error_is_one_line_and_an_exit_code(run_dir, tmp_path):
+    job = natality_job(model={"build_model": "no_such_module:build"})
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    arguments = command(run_dir, tmp_path / "model")
+    arguments[arguments.index("--job") + 1] = str(tmp_path / "job.json")
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert result.returncode == JobError.exit_code
+    assert result.stdout == ""
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("model.build_model: 'no_such_module:build': cannot import no_such_module: No module named")
+
+
+def test_an_unprepared_run_directory(tmp_path):
+    with pytest.raises(ForetableError, match=r"examples.json: not there; run foretable prepare"):
+        train(JOB, str(tmp_path), str(tmp_path / "model"))
+
+
+def test_it_dies_with_its_parent(run_dir, tmp_path):
+    # A training that would take minutes, started by a process that is then killed.
+    job = natality_job(model={"training": {"epochs": 1_000_000, "early_stopping_patience": 1_000_000}})
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    arguments = command(run_dir, tmp_path / "model")
+    arguments[arguments.index("--job") + 1] = str(tmp_path / "job.json")
+    starter = "import subprocess, sys; p = subprocess.Popen(sys.argv[1:]); print(p.pid, flush=True); p.wait()"
+    parent = subprocess.Popen([sys.executable, "-c", starter, *arguments], stdout=subprocess.PIPE, text=True)
+    trainer = int(parent.stdout.readline())
+    while '"epoch"' not in parent.stdout.readline():
+        assert parent.poll() is None
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while is_running(trainer) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not is_running(trainer)
+    assert not (tmp_path / "model").exists()
+
+
+def is_running(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    status = pathlib.Path(f"/proc/{process_id}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_model_version_depends_on_weights_transform_and_outputs():
+    def model(bias):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.set_weights([np.ones((1, 1), np.float32), np.array([bias], np.float32)])
+        return model
+
+    version = model_version(model(0.0), "hash", ["y"])
+    assert len(version) == 16
+    assert version == model_version(model(0.0), "hash", ["y"])
+    others = [
+        model_version(model(np.nextafter(np.float32(0), np.float32(1))), "hash", ["y"]),
+        model_version(model(0.0), "other", ["y"]),
+        model_version(model(0.0), "hash", ["z"]),
+    ]
+    assert len({version, *others}) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "local"), [("gs://bucket/run/model", "/gcs/bucket/run/model"), ("workspace/model", "workspace/model")]
+)
+def test_paths_in_a_custom_job(path, local):
+    assert local_path(path) == local

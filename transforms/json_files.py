@@ -1,0 +1,39 @@
+"""What a pipeline hands back: one element as a JSON file, because a remote runner gives nothing else back."""
+
+import dataclasses
+import json
+from typing import Any
+
+import apache_beam as beam
+
+from transforms.files import create_atomically
+
+
+@dataclasses.dataclass
+class WriteJson(beam.PTransform):
+    """Writes the elements of a bounded collection as one JSON list, in the order of their text; gives the path.
+
+    Guarantees: the file appears as a whole, also for a collection without elements. Dataclasses become mappings.
+    """
+
+    path: str
+
+    def expand(self, elements: beam.PCollection) -> beam.PCollection[str]:
+        """Wires the steps."""
+        return (
+            elements
+            | "Gather" >> beam.combiners.ToList()
+            | "WriteList" >> beam.Map(write_json_list, self.path).with_output_types(str)
+        )
+
+
+def write_json_list(elements: list[Any], path: str) -> str:
+    """Writes the elements as one JSON list, in the order of their text; returns `path`."""
+    texts = sorted(json.dumps(_plain(element), ensure_ascii=False, allow_nan=False) for element in elements)
+    with create_atomically(path) as file:
+        file.write(f"[{','.join(texts)}]".encode())
+    return path
+
+
+def _plain(element: Any) -> Any:
+    return dataclasses.asdict(element) if dataclasses.is_dataclass(element) and not isinstance(element, type) else element
