@@ -99,7 +99,7 @@ def test_a_lone_quote_inside_a_field_is_part_of_it(path):
 
 
 def test_goes_on_carefully_behind_the_rows_read_fast(path):
-    good = 300_000
+    good = 100_000
     content = b"word,x,n\n" + b"a,1,1\n" * good + b"b,oops,1\n" + b"c,1,1\n" * 5
     rows, bad_rows = read(path, content)
     assert rows == [("a", 1.0, 1)] * good + [("c", 1.0, 1)] * 5
@@ -142,7 +142,8 @@ def test_a_header_alone_is_no_rows(path):
     assert read(path, b"word,x,n\n") == ([], [])
 
 
-WORDS = st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=6))
+# Python writes a lone \r without quotes, which nobody can read back.
+WORDS = st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1, max_size=6))
 
 
 @hypothesis.given(

@@ -81,5 +81,5 @@ def test_refuses_truncated_and_corrupt_files(tmp_path):
         with pytest.raises(RefusedError, match=rf"a.tfrecord: truncated or corrupt after record {record}"):
             read(tmp_path / "a.tfrecord")
     (tmp_path / "b.tfrecord.gz").write_bytes(gzip.compress(plain)[:-9])
-    with pytest.raises(RefusedError, match="b.tfrecord.gz: cannot be read; truncated or corrupt"):
+    with pytest.raises(RefusedError, match=r"b.tfrecord.gz: cannot be read; truncated or corrupt"):
         read(tmp_path / "b.tfrecord.gz")

@@ -22,7 +22,7 @@ from transforms.files import open_raw, refusing_unreadable
 from transforms.readers.conversion import parse_text
 from transforms.readers.rows import BATCH_ROWS, BadRow, Expected, check_columns, exact_batches, sort_rows
 
-_BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _UNCLOSED_QUOTE = "unexpected end of data"
 
