@@ -11,7 +11,7 @@ import typer
 
 from beam_jobs import __version__
 from beam_jobs.console import Console
-from configs.errors import ForetableError
+from configs.errors import ForetableError, MissError
 
 EPILOG = (
     "Exit codes: 0 done, 2 usage or job file, 3 refused by a gate, 4 the key is not in the table, 5 failed. "
@@ -53,7 +53,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             function(*args, **kwargs, console=console)
         except ForetableError as error:
             for line in str(error).splitlines():
-                console.line(f"error: {line}", "red")
+                console.line(line if isinstance(error, MissError) else f"error: {line}", "red")
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt:
             console.line("interrupted; the same command goes on from here", "red")

@@ -70,9 +70,12 @@ class Console:
                 bar.update(task, completed=count, counted=_counted(count, total, unit, time.monotonic() - started))
 
     def _plain(self, stage: str, unit: str, total: int | None, done: Callable[[], int], stop: threading.Event) -> None:
-        started = time.monotonic()
+        started, shown = time.monotonic(), 0
         while not stop.wait(PLAIN_INTERVAL_SECONDS):
             count, elapsed = done(), time.monotonic() - started
+            if count == shown:
+                continue
+            shown = count
             left = f", {elapsed / count * (total - count):.0f} s left" if total and count else ""
             self.line(f"{stage:<12} {_counted(count, total, unit, elapsed)}{left}")
 

@@ -4,6 +4,7 @@ A value is looked up in its axis first, so a miss costs no scan; the row itself 
 can be no other row.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import difflib
@@ -164,16 +165,24 @@ def _parse(column: Column, text: str, known: pa.ChunkedArray) -> Value:
         return None if text in ("", "null") and not is_word else text
     if text in ("", "null"):
         return None
-    try:
-        number = float(text)
-        if math.isnan(number):
-            raise ValueError("NaN is written as a missing value")
-        if column.type == "float":
-            return number
-        return int(text) if not number.is_integer() or "." not in text else int(number)
-    except (ValueError, OverflowError) as error:
+    value = _number(column, text)
+    if value is None:
         expected = "a whole number" if column.type == "int" else "a number"
-        raise JobError(f"{column.name}={text!r}: expected {expected}, or nothing for the missing value") from error
+        raise JobError(f"{column.name}={text!r}: expected {expected}, or nothing for the missing value")
+    return value
+
+
+def _number(column: Column, text: str) -> float | int | None:
+    """The number that `text` is; None for what is none, and for NaN, which is no value to ask for."""
+    with contextlib.suppress(ValueError):
+        if column.type == "int":
+            return int(text)
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if column.type == "float":
+            return None if math.isnan(number) else number
+        return int(number) if number.is_integer() else None
+    return None
 
 
 def _index_of(axis: pa.Table, wanted: Mapping[str, Value]) -> int | None:
@@ -197,6 +206,8 @@ def _rows_where(
 
 
 def _equal(column: pa.ChunkedArray, value: Value) -> pa.ChunkedArray:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return pa.chunked_array([pa.repeat(False, len(column))])  # no int column has it
     return pc.equal(column, pa.scalar(value, column.type))
 
 
@@ -234,12 +245,12 @@ def _nearest_words(words: list[Any], value: str) -> list[Value]:
 
 
 def _nearest_rows(axis: pa.Table, wanted: Mapping[str, Value]) -> tuple[dict[str, Value], ...]:
-    """Rows that agree with what is wanted in the most columns, in the axis' order."""
+    """Rows that agree with what is wanted in all columns but the fewest."""
     agreeing = np.zeros(axis.num_rows, int)
     for name, value in wanted.items():
         agreeing[_rows_where(axis, {name: value}, _equal_as_float32)] += 1
-    best = np.argsort(-agreeing, kind="stable")[:NEAREST]
-    return tuple(axis.take(pa.array(np.sort(best))).to_pylist())
+    best = np.flatnonzero(agreeing == agreeing.max(initial=0))[:NEAREST]
+    return tuple(axis.take(pa.array(best)).to_pylist())
 
 
 def _key_text(values: Mapping[str, Value]) -> str:

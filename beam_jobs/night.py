@@ -1,13 +1,15 @@
 """One night: a job, its date, its run directory, and the rules by which stages run, are skipped, or refuse."""
 
+import contextlib
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from beam_jobs import storage
 from beam_jobs.console import Console
+from beam_jobs.locking import locked
 from beam_jobs.run_directory import MARKERS, RunDirectory, derive_run_id, job_folder
 from configs.errors import RefusedError
 from configs.job import Job
@@ -44,10 +46,21 @@ class Night:
             storage.make_folder(self.run.path)
             self.console.log_to(self.run.file("log.txt"))
 
-    @property
-    def lock_path(self) -> str:
-        """Of the lock that one run of this job and date holds."""
-        return storage.join(self.run.job_folder, self.run.run_date.isoformat(), ".lock")
+    @contextlib.contextmanager
+    def working(self, wait: bool = False) -> Iterator[None]:
+        """Holds the lock that one run of this job and date has; writes the resolved job into the run directory.
+
+        Args:
+            wait: for another run to end, rather than refuse.
+        """
+        name, run_date = self.job.name, self.run.run_date
+        lock_path = storage.join(self.run.job_folder, run_date.isoformat(), ".lock")
+        with locked(lock_path, f"{name} for {run_date}", wait):
+            job_path = self.run.file("job.json")
+            if not storage.exists(job_path):
+                storage.write_json(job_path, self.job.model_dump(mode="json"))
+            self.console.line(f"{name} for {run_date}, run {self.run.run_id} in {self.run.path}")
+            yield
 
 
 @dataclasses.dataclass(frozen=True)

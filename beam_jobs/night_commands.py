@@ -51,9 +51,10 @@ def run(
 ) -> None:
     """Runs the night: every stage that is not done yet, up to the published table."""
     night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()))
-    from beam_jobs.commands import run_night
+    with night.working(wait):  # before the long imports: a second run is told at once
+        from beam_jobs.commands import run_night
 
-    result = run_night(night, wait)
+        result = run_night(night)
     if as_json:
         print_json(result)
 
@@ -70,9 +71,10 @@ def _stage_command(name: str, about: str, **settings: Any) -> None:
         console: Console,
     ) -> None:
         night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()), **settings)
-        from beam_jobs.commands import run_one_stage
+        with night.working(wait):
+            from beam_jobs.commands import run_one_stage
 
-        marker = run_one_stage(night, name, wait)
+            marker = run_one_stage(night, name)
         if as_json:
             print_json(marker)
 

@@ -14,6 +14,7 @@ from configs import errors
 _OUR_ERRORS = {name: getattr(errors, name) for name in ("ForetableError", "JobError", "RefusedError", "MissError")}
 _RAISED = re.compile(rf"^(?:configs\.errors\.)?({'|'.join(_OUR_ERRORS)}): (.+?)(?: \[while running .*)?$", re.MULTILINE)
 _OS_ERROR = re.compile(r"^\w*Error: (\[Errno \d+\] .+?)(?: \[while running .*)?$", re.MULTILINE)
+_STEP = re.compile(r" \[while running .*\]$")  # what Beam appends to an error's own message
 
 
 def run_pipeline(define: Callable[[beam.Pipeline], object], beam_options: Sequence[str] = ()) -> None:
@@ -28,8 +29,8 @@ def run_pipeline(define: Callable[[beam.Pipeline], object], beam_options: Sequen
     try:
         define(pipeline)
         pipeline.run().wait_until_finish()
-    except errors.ForetableError:
-        raise
+    except errors.ForetableError as error:
+        raise type(error)(_STEP.sub("", str(error))) from error
     except Exception as error:
         raised = _RAISED.findall(str(error))
         if raised:

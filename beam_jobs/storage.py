@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from configs.errors import ForetableError
@@ -50,6 +50,17 @@ def make_folder(folder: str) -> None:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise ForetableError(f"cannot write {folder}: {error.strerror}") from error
+
+
+def remove_all_but(folder: str, names: Collection[str]) -> None:
+    """Removes the files of a folder that are not among `names`: what an earlier, killed or otherwise set try left."""
+    strays = [path for path in list_files(folder) if path.rpartition("/")[2] not in names]
+    if not is_local(folder):
+        if strays:
+            _filesystems().delete(strays)
+        return
+    for path in strays:
+        os.unlink(path)
 
 
 def read_bytes(path: str) -> bytes:

@@ -1,5 +1,6 @@
 """What commands print on standard output for a person."""
 
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -9,12 +10,23 @@ import rich.table
 from configs.job import Job
 
 MOST_ROWS = 50
+PLAIN_WIDTH = 200
 
 
 def _print(*things: Any) -> None:
-    console = rich.console.Console(highlight=False)
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    console = rich.console.Console(highlight=False, width=width)
     for thing in things:
         console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
+
+
+def _pairs(rows: dict[str, str]) -> rich.table.Table:
+    table = rich.table.Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
 
 
 def _table(*headers: str, numeric: tuple[str, ...] = (), title: str | None = None) -> rich.table.Table:
@@ -45,14 +57,15 @@ def print_plan(plan: dict[str, Any]) -> None:
     axes = _table("axis", "kind", "columns", "rows", numeric=("rows",))
     for axis in plan["axes"]:
         axes.add_row(axis["name"], axis["kind"], ", ".join(axis["columns"]), f"{axis['rows']:,}")
-    totals = _table("", "")
-    totals.add_row("points", f"{plan['cardinality']:,}")
-    if plan["exclude"]:
-        totals.add_row("excluded", f"{plan['excluded']:,} by {plan['exclude']}")
-    totals.add_row("rows", f"{plan['rows']:,} in {plan['blocks']:,} blocks, {plan['shards']:,} shards")
-    totals.add_row("bytes", f"about {bytes_text(plan['bytes'])}")
-    totals.add_row("seconds", f"about {seconds_text(plan['seconds'])} on this machine")
-    _print(axes, "", totals)
+    excluded = {"excluded": f"{plan['excluded']:,} by {plan['exclude']}"} if plan["exclude"] else {}
+    totals = {
+        "points": f"{plan['cardinality']:,}",
+        **excluded,
+        "rows": f"{plan['rows']:,}; blocks: {plan['blocks']:,}; shards: {plan['shards']:,}",
+        "bytes": f"about {bytes_text(plan['bytes'])}",
+        "seconds": f"about {seconds_text(plan['seconds'])} on this machine",
+    }
+    _print(axes, "", _pairs(totals))
 
 
 def print_skew(report: dict[str, Any]) -> None:
@@ -66,10 +79,7 @@ def print_skew(report: dict[str, Any]) -> None:
 
 def print_row(row: dict[str, Any]) -> None:
     """One row of the prediction table, a line a column."""
-    table = _table("", "")
-    for column, value in row.items():
-        table.add_row(column, value_text(value))
-    _print(table)
+    _print(_pairs({column: value_text(value) for column, value in row.items()}))
 
 
 def print_table(rows: pa.Table) -> None:
@@ -88,16 +98,17 @@ def print_runs(job: Job, records: list[dict[str, Any]]) -> None:
     if not records:
         _print(f"no night of {job.name} is published")
         return
-    table = _table("", "run date", "run id", "rows", "model", "published at", numeric=("rows",))
+    table = _table("", "run date", "run id", "status", "rows", "model", "published at", numeric=("rows",))
     for record in records:
-        mark = "*" if record["current"] else ""
+        mark = "*" if record["status"] == "current" else ""
         table.add_row(
             mark,
             record["run_date"],
             record["run_id"],
+            record["status"],
             f"{record['rows']:,}",
             record["model_version"],
-            record["published_at"],
+            record["published_at"][:19].replace("T", " "),
         )
     _print(table, f"* is what {job.name}_predictions shows")
 
@@ -111,11 +122,12 @@ def print_status(status: dict[str, Any]) -> None:
         _print(
             f"published: the night of {published['run_date']} (run {published['run_id']}), {published['rows']:,} rows"
         )
-        _print(f"table:     {status['table']}")
+        _print(f"view:      {status['view']} in {status['warehouse']}")
     if status["nights"]:
         table = _table("run date", "run id", "finished stages", "next")
         for night in status["nights"]:
-            table.add_row(night["run_date"], night["run_id"], " ".join(night["finished"]), night["next"] or "")
+            ahead = "refused: " + "; ".join(night["refused"]) if night["refused"] else night["next"] or ""
+            table.add_row(night["run_date"], night["run_id"], " ".join(night["finished"]), ahead)
         _print("", table)
 
 

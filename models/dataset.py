@@ -1,7 +1,7 @@
 """Transformed examples as batches for training, in an order that the seed alone decides.
 
-A split that fits into memory is decoded once and shuffled as a whole each epoch by its row numbers; gathering columns is many
-times faster than passing rows one by one. A larger split is streamed through a shuffle buffer.
+A split that fits into memory is decoded once and shuffled as a whole each epoch by its row numbers; gathering columns
+is many times faster than passing rows one by one. A larger split is streamed through a shuffle buffer.
 """
 
 import dataclasses

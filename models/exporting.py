@@ -1,13 +1,12 @@
 """The exported model: one function under four signatures, from raw features to the prediction table's outputs.
 
-`keras.export.ExportArchive` writes it, because a plain `tf.saved_model.save` of a Keras 3 model loads in Python and dies in
-TF Serving and every other loader that opens a session.
+`keras.export.ExportArchive` writes it, because a plain `tf.saved_model.save` of a Keras 3 model loads in Python and
+dies in TF Serving and every other loader that opens a session.
 """
 
 import os
 import shutil
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,6 +15,7 @@ import tensorflow_transform as tft
 from configs.features import MISSING_IN_GRAPH, ColumnType, Feature, Label
 from configs.modeling import Binary, Multiclass
 from configs.outputs import model_outputs
+from models.network import model_inputs
 
 Tensors = dict[str, tf.Tensor]
 
@@ -34,8 +34,8 @@ def export_model(
 
     Signatures:
         serving_default: raw features by name, each `[batch_size]`, to the outputs.
-        serving_examples: serialized tf.Examples, `[batch_size]`, to the outputs. A feature that is absent is missing, if it
-            may be; if it may not, the call fails and names it.
+        serving_examples: serialized tf.Examples, `[batch_size]`, to the outputs. A feature that is absent is missing,
+            if it may be; if it may not, the call fails and names it.
         transform: raw features to transformed ones.
         predict_transformed: the transformed features that the model takes, to the outputs.
 
@@ -50,12 +50,13 @@ def export_model(
         return transform_layer(dict(raw))
 
     def predict(transformed: Tensors) -> Tensors:
-        return named_outputs(model(_model_inputs(model, transformed), training=False), label, task)
+        return named_outputs(model(model_inputs(model, transformed), training=False), label, task)
 
     transformed_spec = {
         name: tf.TensorSpec([None, *feature.shape], feature.dtype, name)
         for name, feature in sorted(transform_output.transformed_feature_spec().items())
     }
+    taken_spec = {spec.name: spec for spec in keras.tree.flatten(model_inputs(model, transformed_spec))}
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.track(transform_layer)  # or its tables are not saved
@@ -66,9 +67,7 @@ def export_model(
         input_signature=[tf.TensorSpec([None], tf.string, "examples")],
     )
     archive.add_endpoint("transform", transform, input_signature=[raw_spec])
-    archive.add_endpoint(
-        "predict_transformed", predict, input_signature=[dict(_model_inputs(model, transformed_spec))]
-    )
+    archive.add_endpoint("predict_transformed", predict, input_signature=[taken_spec])
     partial_dir = f"{model_dir.rstrip('/')}.partial"
     shutil.rmtree(partial_dir, ignore_errors=True)
     archive.write_out(partial_dir, verbose=False)
@@ -96,12 +95,6 @@ def named_outputs(predictions: tf.Tensor, label: Label, task: object) -> Tensors
         return {probability: values, predicted: tf.cast(values >= task.threshold, tf.int64)}
     (output,) = model_outputs(label, task)
     return {output.name: values}
-
-
-def _model_inputs(model: keras.Model, transformed: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the transformed features that the model takes; a subclassed model, which does not say, gets all."""
-    inputs = getattr(model, "inputs", None)
-    return {tensor.name: transformed[tensor.name] for tensor in inputs} if inputs else dict(transformed)
 
 
 def _example_feature(feature: Feature) -> tf.io.FixedLenFeature:

@@ -1,4 +1,4 @@
-"""The network: transformed features, each encoded as its kind asks, through a multilayer perceptron to the task's output."""
+"""The network: transformed features, each encoded as its kind asks, through a multilayer perceptron to an output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +29,7 @@ def build_model(
         labels: of the train split, `[batch_size, 1]`.
 
     Raises:
-        JobError: `model.build_model` cannot be loaded or did not return a Keras 3 model.
+        JobError: `model.build_model` cannot be loaded, did not return a Keras 3 model, or one of other features.
     """
     if model.build_model is None:
         built = build_network(transform_output, task, model.network, encodings, labels)
@@ -38,6 +38,7 @@ def build_model(
         if not isinstance(built, keras.Model):
             kind = f"{type(built).__module__}.{type(built).__name__}"
             raise JobError(f"model.build_model: {model.build_model!r}: expected a Keras 3 keras.Model, got {kind}")
+    model_inputs(built, transform_output.transformed_feature_spec())  # says now what would be a stack trace later
     if not built.compiled:
         compile_model(built, task, model.training)
     return built
@@ -63,7 +64,9 @@ def build_network(
     inputs, encoded = {}, []
     for name in sorted(spec):
         if spec[name].dtype == tf.string:
-            raise JobError(f"preprocessing_fn: output {name!r} is a string; expected ids or numbers, or a model.build_model")
+            raise JobError(
+                f"preprocessing_fn: output {name!r} is a string; expected ids or numbers, or a model.build_model"
+            )
         inputs[name] = keras.Input(spec[name].shape, name=name, dtype=spec[name].dtype.name)
         encoded.append(_encoded(inputs[name], domains.get(name), encodings.get(name)))
     hidden = keras.layers.Concatenate()(encoded) if len(encoded) > 1 else encoded[0]
@@ -72,6 +75,29 @@ def build_network(
         if network.dropout:
             hidden = keras.layers.Dropout(network.dropout)(hidden)
     return keras.Model(inputs, _head(hidden, task, labels))
+
+
+def model_inputs(model: keras.Model, transformed: Mapping[str, Any]) -> Any:
+    """Those of the transformed features that the model takes, in the structure of its inputs, by the inputs' names.
+
+    Keras matches a dictionary that has more keys than the model has inputs by position, and only warns. A subclassed
+    model, which does not say what it takes, gets all.
+
+    Args:
+        transformed: by feature: tensors, or whatever stands for them.
+
+    Raises:
+        JobError: an input has no transformed feature's name.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        return dict(transformed)
+    for tensor in inputs:
+        if tensor.name not in transformed:
+            known = ", ".join(sorted(transformed))
+            raise JobError(f"model.build_model: input {tensor.name!r} is not a transformed feature; there: {known}")
+    chosen = keras.tree.map_structure(lambda tensor: transformed[tensor.name], model.input)
+    return tuple(chosen) if isinstance(chosen, list) else chosen  # tf.data takes a list for one tensor
 
 
 def compile_model(model: keras.Model, task: object, training: Training) -> None:
@@ -104,7 +130,9 @@ def _encoded(tensor: Any, domain: object, encoding: OneHot | Embedding | None) -
     if isinstance(encoding, OneHot) or (encoding is None and categories <= MAX_ONE_HOT_CATEGORIES):
         return keras.layers.Flatten()(keras.ops.one_hot(ids, categories))
     dimensions = encoding.dimensions if isinstance(encoding, Embedding) else None
-    return keras.layers.Flatten()(keras.layers.Embedding(categories, dimensions or embedding_dimensions(categories))(ids))
+    return keras.layers.Flatten()(
+        keras.layers.Embedding(categories, dimensions or embedding_dimensions(categories))(ids)
+    )
 
 
 def _with_width(tensor: Any) -> Any:
@@ -113,7 +141,7 @@ def _with_width(tensor: Any) -> Any:
 
 def _head(hidden: Any, task: object, labels: tf.data.Dataset) -> Any:
     if isinstance(task, Regression):
-        # The last layer starts at mean 0 and variance about 1; without this the first epochs would go on finding the scale.
+        # The last layer starts near 0; without this the first epochs would go on finding the label's mean and scale.
         to_label_units = keras.layers.Normalization(axis=None, invert=True)
         to_label_units.adapt(labels)
         return to_label_units(keras.layers.Dense(1)(hidden))

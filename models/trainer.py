@@ -1,8 +1,8 @@
 """Trains and exports the job's model: `python -m models.trainer --job job.json --run-dir DIR --model-dir DIR`.
 
 One entry for a local process and a Vertex custom job. It meets the rest in files: it reads the run directory's
-`transform_output/`, `transformed_examples/` and `examples.json`, and writes a SavedModel. Progress goes to stdout, one JSON
-object a line: an `epoch` event after each epoch and a `done` event at the end. The same job gives the same weights.
+`transform_output/`, `transformed_examples/` and `examples.json`, and writes a SavedModel. Progress goes to stdout, one
+JSON object a line: an `epoch` event after each epoch and a `done` event at the end. The same job gives equal weights.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from configs.modeling import Multiclass
 from configs.outputs import model_outputs
 from models.dataset import TransformedSplit, open_split
 from models.exporting import export_model
-from models.network import build_model
+from models.network import build_model, model_inputs
 
 EVAL_BATCH_ROWS = 8_192
 # What `tf.summary.scalar` writes; that one needs the TensorBoard package, which only who looks at the logs needs.
@@ -64,7 +64,9 @@ class EpochEvents(keras.callbacks.Callback):
         """
         losses = {"loss": float(logs["loss"]), "eval_loss": float(logs["val_loss"])}
         if not all(map(math.isfinite, losses.values())):
-            raise ForetableError(f"train: epoch {epoch + 1}: the losses are {losses}; lower model.training.learning_rate")
+            raise ForetableError(
+                f"train: epoch {epoch + 1}: the losses are {losses}; lower model.training.learning_rate"
+            )
         with self._log.as_default(epoch + 1):
             for name, value in losses.items():
                 tf.summary.write(name, tf.constant(value), metadata=_SCALAR)
@@ -94,9 +96,11 @@ def train(job: Job, run_dir: str, model_dir: str, log_dir: str | None = None) ->
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss", patience=training.early_stopping_patience, restore_best_weights=True
     )
+    batches = splits["train"].batches(training.batch_size, shuffle_seed=training.seed)
+    eval_batches = splits["eval"].batches(EVAL_BATCH_ROWS)
     model.fit(
-        splits["train"].batches(training.batch_size, shuffle_seed=training.seed),
-        validation_data=splits["eval"].batches(EVAL_BATCH_ROWS),
+        batches.map(lambda features, label: (model_inputs(model, features), label)),
+        validation_data=eval_batches.map(lambda features, label: (model_inputs(model, features), label)),
         epochs=training.epochs,
         callbacks=[events, early_stopping],
         shuffle=False,  # the dataset has its own
@@ -179,7 +183,7 @@ def _read_marker(path: str) -> dict[str, Any]:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Ends this process when the one that started it is gone: nobody would read the result, and a rerun may be under way."""
+    """Ends this process when the one that started it is gone: a rerun may be under way already."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

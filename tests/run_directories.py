@@ -15,7 +15,7 @@ from configs.modeling import Multiclass
 from transforms.analysis import AnalyzeExamples, transform_hash
 from transforms.columns import arrow_schema
 from transforms.preprocessing import load_preprocessing_fn, make_preprocessing_fn
-from transforms.transformed_examples import TransformExamples, find_classes
+from transforms.transformed_examples import TransformExamples
 
 NATALITY: dict[str, Any] = {
     "name": "natality",
@@ -29,7 +29,7 @@ NATALITY: dict[str, Any] = {
     },
     "crosses": [{"kind": "hashed", "features": ["plurality", "is_male"], "buckets": 8}],
     "label": {"name": "weight_pounds"},
-    "model": {"network": {"hidden": [8], "dropout": 0.1}, "training": {"epochs": 3, "batch_size": 64}},
+    "model": {"network": {"hidden": [8], "dropout": 0.1}, "training": {"epochs": 3, "batch_size": 64, "learning_rate": 0.02}},
     "input_space": {
         "axes": {name: {"values": values} for name, values in [
             ("is_male", ["True"]), ("mother_age", [20.0]), ("plurality", ["Single(1)"]), ("siblings", [0])
@@ -84,7 +84,7 @@ def prepare(run_dir: pathlib.Path, job: Job, train: pa.Table, evaluation: pa.Tab
     transform_output_dir = analyze(run_dir, job)
     classes = None
     if isinstance(job.task, Multiclass):
-        classes = job.task.classes or find_classes(str(run_dir / "examples"), job.label.name)
+        classes = job.task.classes or sorted(train[job.label.name].unique().to_pylist())
     with beam.Pipeline() as pipeline:
         _ = pipeline | TransformExamples(
             feature_types(job),

@@ -1,3 +1,5 @@
+"""The analysis of the train split: what it computes, and that it gives the same bytes every time."""
+
 import filecmp
 
 import numpy as np
@@ -54,14 +56,15 @@ def test_the_graph_computes_from_the_train_split_alone(run_dirs):
     layer = tft.TFTransformOutput(str(run_dirs[0] / "transform_output")).transform_features_layer()
     raw = {name: tf.constant(values) for name, values in graph_inputs(ROWS, feature_types(JOB)).items()}
     ages = ROWS["mother_age"].fill_null(27).to_numpy()
-    np.testing.assert_allclose(layer(raw)["mother_age_z_score"], (ages - ages.mean()) / ages.std(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        layer(raw)["mother_age_z_score"], (ages - ages.mean()) / ages.std(), rtol=1e-4, atol=1e-5
+    )
 
 
-def test_another_run_replaces_the_result_and_another_row_changes_the_hash(run_dirs, tmp_path):
+def test_another_row_changes_the_graph_and_its_hash(run_dirs, tmp_path):
     before = transform_hash(str(run_dirs[1] / "transform_output"))
-    assert transform_hash(analyze(run_dirs[1], JOB, tmp_path / "again")) == before
     write_shards(run_dirs[1], "train", ROWS.slice(0, 200), ROWS.slice(201))
-    assert transform_hash(analyze(run_dirs[1], JOB, tmp_path / "changed")) != before
+    assert transform_hash(analyze(run_dirs[1], JOB, tmp_path)) != before
 
 
 def test_canonical_form_is_a_fixed_point(run_dirs):

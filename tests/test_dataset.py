@@ -1,3 +1,5 @@
+"""Transformed examples as batches: every row once, in an order that the seed decides."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -96,5 +98,7 @@ def test_batch_sizes_do_not_change_the_rows(folder, batch_size, parse_rows):
 
 
 def test_no_shards(folder):
-    with pytest.raises(ForetableError, match=r"eval-\*\.tfrecord\.gz: no transformed examples here; run foretable prepare"):
+    with pytest.raises(
+        ForetableError, match=r"eval-\*\.tfrecord\.gz: no transformed examples here; run foretable prepare"
+    ):
         open_split(folder, "eval", SPEC, "weight")

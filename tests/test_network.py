@@ -1,3 +1,5 @@
+"""The network: encodings, heads, and what is refused."""
+
 import keras
 import numpy as np
 import pytest
@@ -120,5 +122,7 @@ def test_strings_are_refused_by_name():
 
 
 def test_a_teams_model_must_be_one():
-    with pytest.raises(JobError, match=r"model.build_model: 'team_functions:build_nothing': expected a Keras 3 keras.Model"):
+    with pytest.raises(
+        JobError, match=r"model.build_model: 'team_functions:build_nothing': expected a Keras 3 keras.Model"
+    ):
         build_model(TransformedSchema(), REGRESSION, Model(build_model="team_functions:build_nothing"), {}, LABELS)

@@ -1,3 +1,5 @@
+"""Declared transforms against values by hand, and a team's own function."""
+
 import math
 
 import numpy as np
@@ -26,7 +28,11 @@ FEATURES = {
     "size": {
         "type": "float",
         "missing": 3,
-        "transforms": [*EVERY_NUMERIC, {"kind": "buckets", "edges": [2.5, 4]}, {"kind": "quantile_buckets", "count": 2}],
+        "transforms": [
+            *EVERY_NUMERIC,
+            {"kind": "buckets", "edges": [2.5, 4]},
+            {"kind": "quantile_buckets", "count": 2},
+        ],
     },
     "count": {
         "type": "int",
@@ -121,7 +127,10 @@ def test_an_empty_vocabulary_puts_every_word_out_of_it(graph):
 
 def test_crosses(graph):
     outputs = graph(TRAIN)
-    words = [f"{color or 'none'}\x1f{bucket}" for color, bucket in zip(TRAIN["color"].to_pylist(), outputs["size_buckets"], strict=True)]
+    words = [
+        f"{color or 'none'}\x1f{bucket}"
+        for color, bucket in zip(TRAIN["color"].to_pylist(), outputs["size_buckets"], strict=True)
+    ]
     assert outputs["color_x_size_buckets"].tolist() == tf.strings.to_hash_bucket_fast(words, 5).numpy().tolist()
     # (b, 7) comes twice, every other pair once; what is out of the vocabulary follows.
     assert outputs["color_x_count"].tolist() == [0, 1, 1, 1, 1, 0, 1, 1]
@@ -129,10 +138,18 @@ def test_crosses(graph):
 
 
 def test_unseen_and_missing_values_stay_inside_the_domains(graph):
-    unseen = TRAIN.slice(0, 2).to_pydict() | {"color": ["nonsense", None], "size": [1e30, None], "count": [-(2**62), None]}
+    unseen = TRAIN.slice(0, 2).to_pydict() | {
+        "color": ["nonsense", None],
+        "size": [1e30, None],
+        "count": [-(2**62), None],
+    }
     outputs, domains = graph(pa.table(unseen, TRAIN.schema)), graph.transform_output.transformed_domains()
     ids = {name for name, values in outputs.items() if values.dtype == np.int64}
-    assert set(domains) == ids == {name for name in outputs if name.rpartition("_")[2] in ("vocabulary", "buckets", "count")}
+    assert (
+        set(domains)
+        == ids
+        == {name for name in outputs if name.rpartition("_")[2] in ("vocabulary", "buckets", "count")}
+    )
     for name in ids:
         assert domains[name].min == 0
         assert outputs[name].min() >= 0, name
@@ -167,7 +184,9 @@ def test_replace_missing(feature, values, expected):
 
 
 def test_vocabulary_words_of_a_feature_without_one(graph):
-    with pytest.raises(RefusedError, match=r"size: the transform graph has no vocabulary .*; there: .*color_vocabulary"):
+    with pytest.raises(
+        RefusedError, match=r"size: the transform graph has no vocabulary .*; there: .*color_vocabulary"
+    ):
         vocabulary_words(graph.folder, "size")
 
 

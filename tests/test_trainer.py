@@ -1,3 +1,6 @@
+"""The trainer: the same weights twice, early stopping, events, and how it fails."""
+
+import functools
 import json
 import os
 import pathlib
@@ -13,6 +16,8 @@ import tensorflow as tf
 from run_directories import natality_job, natality_rows, prepare
 
 from configs.errors import ForetableError, JobError
+from models import trainer
+from models.dataset import open_split
 from models.trainer import local_path, model_version, train
 
 TESTS = pathlib.Path(__file__).parent
@@ -30,27 +35,40 @@ def command(run_dir, model_dir, *more):
 
 
 def test_the_same_job_twice_gives_the_same_weights(run_dir, tmp_path):
-    done, predictions = [], []
-    for name in ("first", "second"):
-        log_dir = tmp_path / f"{name}-logs"
-        result = subprocess.run(
-            command(run_dir, tmp_path / name, "--log-dir", str(log_dir)), capture_output=True, text=True, check=True
-        )
-        events = [json.loads(line) for line in result.stdout.splitlines()]  # nothing else is on stdout
-        assert [event["event"] for event in events] == ["epoch", "epoch", "epoch", "done"]
-        assert [(event["epoch"], event["epochs"]) for event in events[:3]] == [(1, 3), (2, 3), (3, 3)]
-        assert events[3]["history"] == [
-            {key: event[key] for key in ("epoch", "loss", "eval_loss", "seconds")} for event in events[:3]
-        ]
-        assert logged_losses(log_dir) == [(event["loss"], event["eval_loss"]) for event in events[:3]]
-        done.append({key: value for key, value in events[3].items() if key != "history"})
-        model = tf.saved_model.load(str(tmp_path / name))
-        row = {"is_male": ["True"], "plurality": ["Twins(2)"], "mother_age": [30.0], "siblings": tf.constant([1], tf.int64)}
-        predictions.append(model.signatures["serving_default"](**{k: tf.constant(v) for k, v in row.items()}))
-    assert done[0] == done[1]
-    assert done[0]["epochs"] == 3
-    assert done[0]["transform_hash"] == json.loads((run_dir / "examples.json").read_text())["transform_hash"]
-    assert predictions[0]["weight_pounds"].numpy().tobytes() == predictions[1]["weight_pounds"].numpy().tobytes()
+    """Here and in a process of its own, where other things ran before."""
+    here = train(JOB, str(run_dir), str(tmp_path / "here"))
+    log_dir = tmp_path / "logs"
+    result = subprocess.run(
+        command(run_dir, tmp_path / "there", "--log-dir", str(log_dir)), capture_output=True, text=True, check=True
+    )
+    events = [json.loads(line) for line in result.stdout.splitlines()]  # nothing else is on stdout
+    assert [event.pop("event") for event in events] == ["epoch", "epoch", "epoch", "done"]
+    *epochs, there = events
+    assert [(event["epoch"], event.pop("epochs")) for event in epochs] == [(1, 3), (2, 3), (3, 3)]
+    assert there["history"] == epochs
+    assert logged_losses(log_dir) == [(event["loss"], event["eval_loss"]) for event in epochs]
+    assert there["transform_hash"] == json.loads((run_dir / "examples.json").read_text())["transform_hash"]
+    assert without_seconds(here) == without_seconds(there)
+    row = {"is_male": ["True"], "plurality": ["Twins(2)"], "mother_age": [30.0], "siblings": tf.constant([1], tf.int64)}
+    inputs = {name: tf.constant(values) for name, values in row.items()}
+    predictions = [
+        tf.saved_model.load(str(tmp_path / name)).signatures["serving_default"](**inputs)["weight_pounds"].numpy()
+        for name in ("here", "there")
+    ]
+    assert predictions[0].tobytes() == predictions[1].tobytes()
+
+
+def without_seconds(done):
+    history = [{key: value for key, value in epoch.items() if key != "seconds"} for epoch in done["history"]]
+    return {**done, "history": history}
+
+
+def test_a_split_too_large_for_memory_is_streamed(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "open_split", functools.partial(open_split, memory_limit_bytes=0))
+    done = train(JOB, str(run_dir), str(tmp_path / "model"))
+    losses = [epoch["eval_loss"] for epoch in done["history"]]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
 
 
 def logged_losses(log_dir):
@@ -101,6 +119,7 @@ def test_an_unprepared_run_directory(tmp_path):
         train(JOB, str(tmp_path), str(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_it_dies_with_its_parent(run_dir, tmp_path):
     # A training that would take minutes, started by a process that is then killed.
     job = natality_job(model={"training": {"epochs": 1_000_000, "early_stopping_patience": 1_000_000}})
@@ -109,15 +128,15 @@ def test_it_dies_with_its_parent(run_dir, tmp_path):
     arguments[arguments.index("--job") + 1] = str(tmp_path / "job.json")
     starter = "import subprocess, sys; p = subprocess.Popen(sys.argv[1:]); print(p.pid, flush=True); p.wait()"
     parent = subprocess.Popen([sys.executable, "-c", starter, *arguments], stdout=subprocess.PIPE, text=True)
-    trainer = int(parent.stdout.readline())
+    trainer_process = int(parent.stdout.readline())
     while '"epoch"' not in parent.stdout.readline():
         assert parent.poll() is None
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 20
-    while is_running(trainer) and time.monotonic() < deadline:
+    while is_running(trainer_process) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not is_running(trainer)
+    assert not is_running(trainer_process)
     assert not (tmp_path / "model").exists()
 
 

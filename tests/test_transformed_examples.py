@@ -1,3 +1,5 @@
+"""Transformed examples: rows in order, bytes that repeat, labels."""
+
 import hashlib
 
 import apache_beam as beam
@@ -16,7 +18,6 @@ from transforms.transformed_examples import (
     TransformedShard,
     TransformExamples,
     encode_examples,
-    find_classes,
     label_column,
     write_records,
 )
@@ -108,15 +109,6 @@ def test_labels():
 def test_a_label_that_cannot_be_learned_is_refused(value, classes):
     with pytest.raises(RefusedError, match=f"label kind: {value!r}: expected"):
         label_column(pa.array(["a" if classes else "1.5", value]), "kind", classes)
-
-
-def test_classes_are_the_train_splits_labels_sorted(tmp_path):
-    write_shards(tmp_path, "train", pa.table({"stars": [10, 9, None]}), pa.table({"stars": [2, 9, 10]}))
-    write_shards(tmp_path, "eval", pa.table({"stars": [1, 2, 3]}))
-    assert find_classes(str(tmp_path / "examples"), "stars") == ("2", "9", "10")
-    write_shards(tmp_path, "train", pa.table({"stars": [9]}), pa.table({"stars": [9]}))
-    with pytest.raises(RefusedError, match="label stars: the train split's only class is 9; expected at least two"):
-        find_classes(str(tmp_path / "examples"), "stars")
 
 
 def test_a_failed_write_leaves_no_file(tmp_path):

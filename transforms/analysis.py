@@ -1,6 +1,6 @@
 """tf.Transform's analysis of the train split: raw shards in, `transform_output/` out.
 
-Batches come in the order of the shards' names and are never shuffled on the way, so the same examples give the same files.
+Batches come in the order of the shards' names and are never shuffled on the way: the same examples give the same files.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from configs.errors import RefusedError
 from configs.features import ColumnType, Feature
 from transforms.canonical_graph import canonical_saved_model
 from transforms.columns import adapter_batch, adapter_schema
+from transforms.files import create_atomically, open_raw, refusing_unreadable
 from transforms.preprocessing import PreprocessingFn, with_missing_replaced, with_outputs_checked
 
 ANALYSIS_BATCH_ROWS = 16_384
@@ -31,13 +32,13 @@ _FINGERPRINT = "fingerprint.pb"
 class AnalyzeExamples(beam.PTransform):
     """Analyzes the raw train shards and writes `transform_output`; its one element is that folder's path.
 
-    Guarantees: the same examples give the same bytes, but for TensorFlow's `fingerprint.pb`. The folder appears as a whole, by
-    a rename; one that was there before is replaced.
+    Guarantees: the same examples give the same bytes, but for TensorFlow's `fingerprint.pb`. The folder appears as a
+    whole, by a rename; one that was there before is replaced.
 
     Attributes:
         features: raw features that `preprocessing_fn` takes.
-        preprocessing_fn: as `make_preprocessing_fn` or `load_preprocessing_fn` gives it; missing values are replaced ahead of
-            it, and its outputs are checked.
+        preprocessing_fn: as `make_preprocessing_fn` or `load_preprocessing_fn` gives it; missing values are replaced
+            ahead of it, and its outputs are checked.
         label_name: name that no transformed feature may have.
         examples_dir: has `train-*.parquet`.
         temp_dir: for tf.Transform's intermediate graphs.
@@ -51,8 +52,11 @@ class AnalyzeExamples(beam.PTransform):
     temp_dir: str
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[str]:
+        """Reads, analyses, writes and publishes."""
         types = {name: feature.type for name, feature in self.features.items()}
-        preprocessing_fn = with_outputs_checked(with_missing_replaced(self.features, self.preprocessing_fn), self.label_name)
+        preprocessing_fn = with_outputs_checked(
+            with_missing_replaced(self.features, self.preprocessing_fn), self.label_name
+        )
         partial_dir = self.transform_output_dir + ".partial"
         batches = (
             root
@@ -84,7 +88,7 @@ def find_shards(examples_dir: str, split: str) -> list[str]:
 
 def read_batches(path: str, columns: list[str] | None = None, batch_rows: int = 65_536) -> Iterator[pa.RecordBatch]:
     """Batches of a raw shard in its order, of these columns, of at most `batch_rows` rows."""
-    with FileSystems.open(path, compression_type="uncompressed") as file:
+    with refusing_unreadable(path), open_raw(path) as file:
         yield from pq.ParquetFile(file).iter_batches(batch_rows, columns=columns)
 
 
@@ -111,7 +115,7 @@ def transform_hash(transform_output_dir: str) -> str:
     paths = {metadata.path.removeprefix(root): metadata.path for metadata in match.metadata_list}
     digest = hashlib.sha256()
     for name in sorted(name for name in paths if name.rpartition("/")[2] != _FINGERPRINT):
-        with FileSystems.open(paths[name], compression_type="uncompressed") as file:
+        with open_raw(paths[name]) as file:
             content = file.read()
         digest.update(f"{name}\n{len(content)}\n".encode())
         digest.update(content)
@@ -120,9 +124,9 @@ def transform_hash(transform_output_dir: str) -> str:
 
 def _canonicalize(transform_output_dir: str, temp_dir: str) -> None:
     path = FileSystems.join(transform_output_dir, "transform_fn", "saved_model.pb")
-    with FileSystems.open(path, compression_type="uncompressed") as file:
+    with open_raw(path) as file:
         graph = canonical_saved_model(file.read(), temp_dir)
-    with FileSystems.create(path, compression_type="uncompressed") as file:
+    with create_atomically(path) as file:
         file.write(graph)
 
 

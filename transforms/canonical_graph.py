@@ -1,11 +1,12 @@
 """A saved transform graph in one canonical form, so that the same analysis gives the same bytes on any day and machine.
 
 TensorFlow numbers functions and what they capture by a counter of the process, and orders nodes by memory addresses;
-tf.Transform writes its temporary folder into the names of lookup tables. None of it means anything to who loads the graph.
+tf.Transform writes its temporary folder into the names of lookup tables. None of it means anything to a loader.
 """
 
+import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import Message
@@ -24,17 +25,16 @@ def canonical_saved_model(serialized: bytes, temp_dir: str) -> bytes:
     for meta_graph in model.meta_graphs:
         library = meta_graph.graph_def.library
         names = _renumbered(function.signature.name for function in library.function)
-        folder = temp_dir.rstrip("/") + "/"
-
-        def rename(text: str, names: dict[str, str] = names) -> str:
-            return names.get(text, text).replace(folder, "")
-
-        _rewrite_text(meta_graph, rename)
+        _rewrite_text(meta_graph, functools.partial(_canonical_text, names, temp_dir.rstrip("/") + "/"))
         for function in library.function:
             _rename_captures(function)
             _sort_by(function.node_def, lambda node: node.name)
         _sort_by(library.function, lambda function: function.signature.name)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _canonical_text(names: Mapping[str, str], folder: str, text: str) -> str:
+    return names.get(text, text).replace(folder, "")
 
 
 def _renumbered(names: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Columns between Arrow and the graph, and the one place that decides how a missing value travels.
 
-Outside the graph a column has its business type and a missing value is null. Into the graph a string travels as bytes and
-missing as the empty string, a float as float32 and missing as NaN, an int as int64 and missing as `MISSING_INT`.
+Outside the graph a column has its business type and a missing value is null. Into the graph a string travels as bytes
+and missing as the empty string, a float as float32 and missing as NaN, an int as int64 and missing as `MISSING_INT`.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """What the job file declares about features, as tf.Transform's `preprocessing_fn`.
 
-Missing values are replaced here, inside the graph and ahead of everything else, for a team's own function too: training,
-batch scoring and a single lookup cannot treat them differently.
+Missing values are replaced here, inside the graph and ahead of everything else, for a team's own function too: so
+training, batch scoring and a single lookup cannot treat them differently.
 """
 
 import math
@@ -27,8 +27,8 @@ def make_preprocessing_fn(features: Mapping[str, Feature], crosses: Sequence[Cro
     """The `preprocessing_fn` that the declared transforms and crosses make.
 
     Returns:
-        A function from raw to transformed features, each `[batch_size]`: int64 ids with a domain for vocabularies, buckets
-        and crosses, float32 for the rest. Names are those of `configs.features.transformed_name` and `Cross.name`.
+        A function from raw to transformed features, each `[batch_size]`: int64 ids with a domain for vocabularies,
+        buckets and crosses, float32 for the rest. The names are those of `transformed_name` and `Cross.name`.
     """
 
     def preprocessing_fn(inputs: Tensors) -> Tensors:

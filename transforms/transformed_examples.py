@@ -1,6 +1,6 @@
-"""Transformed examples: each raw shard through the saved transform graph, as tf.Examples in a gzip TFRecord of the same name.
+"""Transformed examples: each raw shard through the saved transform graph, as tf.Examples in a gzip TFRecord file.
 
-Rows keep their order, because the skew check compares the two files row by row.
+The two files have one name and their rows one order, because the skew check compares them row by row.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from configs.errors import RefusedError
 from configs.features import ColumnType
 from transforms.analysis import find_shards, read_batches
 from transforms.columns import graph_inputs
+from transforms.files import create_atomically
 
 _LIST_TYPES = {np.dtype("float32"): pa.float32(), np.dtype("int64"): pa.int64(), np.dtype("object"): pa.large_binary()}
 # Higher levels take several times as long and save a few percent.
@@ -41,7 +42,8 @@ class TransformedShard:
 class TransformExamples(beam.PTransform):
     """Transforms every raw shard; gives a `TransformedShard` for each, in no promised order.
 
-    Guarantees: a shard's rows keep their order, the same rows and graph give the same bytes, and a file appears as a whole.
+    Guarantees: a shard's rows keep their order, the same rows and graph give the same bytes, and a file appears as a
+    whole.
 
     Attributes:
         features: raw features of the transform graph, with their types.
@@ -59,6 +61,7 @@ class TransformExamples(beam.PTransform):
     transformed_examples_dir: str
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[TransformedShard]:
+        """Lists the shards and transforms each."""
         shards = [path for split in ("train", "eval") for path in find_shards(self.examples_dir, split)]
         return (
             root
@@ -114,8 +117,8 @@ def transform_batch(
 def encode_examples(columns: Mapping[str, np.ndarray]) -> list[bytes]:
     """Serialized tf.Examples, features sorted by name: what protobuf's deterministic serialization gives.
 
-    tfx_bsl's encoder, given all columns at once, puts a row's features in an order that it draws anew for each row. So it gets
-    them one by one, and each row's parts are joined.
+    tfx_bsl's encoder, given all columns at once, puts a row's features in an order that it draws anew for each row. So
+    it gets them one by one, and each row's parts are joined.
 
     Args:
         columns: each `[num_rows, …]`, float32, int64 or bytes objects.
@@ -137,7 +140,9 @@ def label_column(column: pa.Array, label_name: str, classes: tuple[str, ...] | N
     if classes is None:
         values = pc.cast(column, pa.float32(), safe=False)
     else:
-        values = pc.cast(pc.index_in(pc.cast(column, pa.string()), value_set=pa.array(classes, pa.string())), pa.int64())
+        values = pc.cast(
+            pc.index_in(pc.cast(column, pa.string()), value_set=pa.array(classes, pa.string())), pa.int64()
+        )
     if values.null_count:
         stranger = column.filter(pc.is_null(values))[0].as_py()
         expected = "a value" if classes is None else f"one of the train split's classes ({', '.join(classes)})"
@@ -145,23 +150,8 @@ def label_column(column: pa.Array, label_name: str, classes: tuple[str, ...] | N
     return values.to_numpy(zero_copy_only=False)
 
 
-def find_classes(examples_dir: str, label_name: str) -> tuple[str, ...]:
-    """The labels of the train split as text: sorted, whole numbers by their value.
-
-    Raises:
-        RefusedError: there are no examples, or they have fewer than two classes.
-    """
-    found: set[Any] = set()
-    for path in find_shards(examples_dir, "train"):
-        for batch in read_batches(path, [label_name]):
-            found.update(pc.unique(batch.column(0)).drop_null().to_pylist())
-    if len(found) < 2:
-        raise RefusedError(f"label {label_name}: the train split's only class is {min(found, default=None)!r}; expected at least two")
-    return tuple(str(value) for value in sorted(found))
-
-
 def write_records(destination: str, records: Iterable[bytes]) -> int:
-    """Writes a gzip TFRecord file, to a temporary name and renamed, and returns the number of records.
+    """Writes a gzip TFRecord file as a whole, and returns the number of records.
 
     TensorFlow writes it locally, so that no path of another file system reaches TensorFlow.
     """
@@ -173,11 +163,8 @@ def write_records(destination: str, records: Iterable[bytes]) -> int:
             for record in records:
                 writer.write(record)
                 count += 1
-        with open(local, "rb") as source, FileSystems.create(
-            f"{destination}.partial", compression_type="uncompressed"
-        ) as target:
+        with open(local, "rb") as source, create_atomically(destination) as target:
             shutil.copyfileobj(source, target)
-    FileSystems.rename([f"{destination}.partial"], [destination])
     return count
 
 
@@ -190,7 +177,7 @@ def _features(example: bytes) -> bytes:
 
 
 def _example(features: bytes) -> bytes:
-    """A serialized tf.Example: the tag of field 1, the length in base 128 with the lowest digits first, the features."""
+    """A serialized tf.Example: the tag of field 1, the length in base 128, lowest digit first, and the features."""
     length, digits = len(features), bytearray([0x0A])
     while length >= 0x80:
         digits.append(length & 0x7F | 0x80)

@@ -1,4 +1,4 @@
-"""The words that tf.Transform found in the train split, read back by raw feature: what a `vocabulary: true` axis holds."""
+"""The words that tf.Transform found in the train split, by raw feature: what a `vocabulary: true` axis holds."""
 
 import os
 

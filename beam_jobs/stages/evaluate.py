@@ -100,12 +100,12 @@ def gate(marker: dict[str, Any]) -> None:
 
 def summary(marker: dict[str, Any]) -> str:
     """One line about the stage's marker."""
-    metrics = {name: value for name, value in marker["metrics"].items() if "/" not in name and value is not None}
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name not in _NOT_SHOWN)
+    metrics = marker["metrics"]
+    shown = ", ".join(f"{name} {metrics[name]:.4g}" for name in _SHOWN if metrics.get(name) is not None)
     verdict = "blessed" if Blessing.from_json(marker).blessed else "not blessed"
     return f"{verdict} on {metrics.get('example_count', 0):,} examples: {shown}"
 
 
-_NOT_SHOWN = ("example_count", "unusable_predictions")
+_SHOWN = ("mae", "mae_constant", "rmse", "r2", "auc", "accuracy", "precision", "recall", "top_k_accuracy", "log_loss")
 
 STAGE = Stage("evaluate", (prepare.STAGE, train.STAGE), run, summary, gate=gate)

@@ -42,14 +42,15 @@ def run(night: Night) -> dict[str, Any]:
             f"precompute: {manifest.rows:,} rows in {len(records)} shards, planned were {space_plan.rows:,} in "
             f"{space_plan.shards}; run `foretable precompute` again"
         )
+    storage.remove_all_but(folder, {record.name for record in records})
     return {"manifest": manifest.to_json()}
 
 
 def summary(marker: dict[str, Any]) -> str:
     """One line about the stage's marker."""
     manifest = Manifest.from_json(marker["manifest"])
-    size = sum(shard.bytes for shard in manifest.shards)
-    return f"{manifest.rows:,} rows in {len(manifest.shards)} shards, {size / 1e6:.1f} MB"
+    size, count = sum(shard.bytes for shard in manifest.shards), len(manifest.shards)
+    return f"{manifest.rows:,} rows in {count} shard{'s' if count > 1 else ''}, {size / 1e6:.1f} MB"
 
 
 STAGE = Stage("precompute", (train.STAGE, evaluate.STAGE, plan.STAGE), run, summary)

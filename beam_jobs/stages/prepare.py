@@ -68,6 +68,7 @@ def _ingest(night: Night) -> IngestionSummary:
         max_bad_rows=job.max_bad_rows,
     )
     storage.make_folder(folder)
+    storage.remove_all_but(folder, ())
     with night.console.progress("prepare", "files of examples", None, lambda: len(storage.list_files(folder))):
         run_pipeline(lambda root: root | ingest | WriteJson(summary_path), night.beam_options)
     (summary,) = storage.read_json(summary_path)
@@ -130,6 +131,7 @@ def _transform(night: Night, classes: list[str] | None) -> str:
         transformed_examples_dir=transformed,
     )
     storage.make_folder(transformed)
+    storage.remove_all_but(transformed, ())
     total = len(storage.list_files(run_dir.file("examples"), "*.parquet"))
     done = lambda: len(storage.list_files(transformed, "*.tfrecord.gz"))  # noqa: E731
     with night.console.progress("prepare", "files transformed", total, done):

@@ -154,7 +154,7 @@ class DuckDBWarehouse:
                 statements = connection.extract_statements(sql)
                 if len(statements) != 1 or not _only_reads(connection, statements[0]):
                     raise JobError(f"{sql!r}: expected one SELECT: the warehouse is read-only here")
-                return connection.execute(statements[0]).to_arrow_table()
+                return connection.sql(sql).to_arrow_table()
             except duckdb.Error as error:
                 raise JobError(f"{sql!r}: {' '.join(str(error).split('LINE ')[0].split())}") from error
 

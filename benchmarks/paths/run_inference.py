@@ -1,0 +1,115 @@
+"""Beam's RunInference on rows, with a handler that scores them as columns; and on whole blocks, as it is seldom used."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.parquetio import WriteToParquetBatched
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+from benchmarks.paths.rows import columns_of, enumerate_rows, graph_tensors, run_on_all_cores
+from benchmarks.work import ScoringPath, Work
+
+BATCH_ROWS = 16_384
+
+
+class TableHandler(ModelHandler[tuple[Any, ...], pa.Table, Any]):
+    """Scores a batch of rows as columns and gives the batch back as one table.
+
+    Beam lets a handler answer a batch with fewer elements than it has rows; an object a row would cost as much again.
+    """
+
+    def __init__(self, work: Work):
+        super().__init__(min_batch_size=BATCH_ROWS, max_batch_size=BATCH_ROWS)
+        self._work = work
+
+    def load_model(self) -> Any:
+        """The serving signature, called once."""
+        from transforms.scoring import load_model
+
+        signature = load_model(self._work.model.model_dir).signatures["serving_default"]
+        batch = self._work.points(0, min(BATCH_ROWS, self._work.rows))
+        signature(**graph_tensors(batch.columns, self._work))
+        return signature
+
+    def run_inference(
+        self, batch: Sequence[tuple[Any, ...]], model: Any, inference_args: dict[str, Any] | None = None
+    ) -> Iterator[pa.Table]:
+        """One table for the batch."""
+        yield score_columns(columns_of(batch, self._work), model, self._work)
+
+    def get_num_bytes(self, batch: Sequence[tuple[Any, ...]]) -> int:
+        """A constant: by default Beam pickles every batch to fill in a metric."""
+        return len(batch)
+
+
+class BlockHandler(TableHandler):
+    """Scores batches that came as columns already."""
+
+    def run_inference(
+        self, batch: Sequence[pa.RecordBatch], model: Any, inference_args: dict[str, Any] | None = None
+    ) -> Iterator[pa.Table]:
+        """One table for each."""
+        for columns in batch:
+            yield score_columns(columns.columns, model, self._work)
+
+
+def score_columns(columns: Sequence[pa.Array], signature: Any, work: Work) -> pa.Table:
+    """The columns with their predictions."""
+    predictions = signature(**graph_tensors(columns, work))
+    outputs = [pa.array(predictions[output.name].numpy()) for output in work.model.outputs]
+    return pa.Table.from_arrays([*columns, *outputs], schema=work.schema)
+
+
+def enumerate_block(span: tuple[int, int], work: Work) -> Iterator[list[pa.RecordBatch]]:
+    """Points as one batch of columns."""
+    work.start_clock()
+    yield [work.points(*span)]
+
+
+def _prepare(work: Work) -> Callable[[], int]:
+    def define(ranges: beam.PCollection) -> beam.PCollection:
+        return (
+            ranges
+            | "Rows" >> beam.FlatMap(enumerate_rows, work)
+            | "Score" >> RunInference(TableHandler(work))
+            | "Write" >> WriteToParquetBatched(work.file("part"), work.schema, codec="zstd", file_name_suffix=".parquet")
+        )
+
+    return functools.partial(run_on_all_cores, work, define)
+
+
+def _prepare_blocks(work: Work) -> Callable[[], int]:
+    def define(ranges: beam.PCollection) -> beam.PCollection:
+        return (
+            ranges
+            | "Blocks" >> beam.FlatMap(enumerate_block, work)
+            | "Score" >> RunInference(BlockHandler(work).with_no_batching())
+            | "Write" >> WriteToParquetBatched(work.file("part"), work.schema, codec="zstd", file_name_suffix=".parquet")
+        )
+
+    return functools.partial(run_on_all_cores, work, define)
+
+
+PATHS = (
+    ScoringPath(
+        name="run_inference",
+        settings=(
+            f"apache_beam.ml.inference.RunInference on rows (tuples), batches of {BATCH_ROWS:,}; a handler that scores columns"
+            " and answers with one Arrow table a batch; WriteToParquetBatched, zstd; FnApiRunner, a process a core"
+        ),
+        prepare=_prepare,
+        expected_rows_per_second=50_000,
+    ),
+    ScoringPath(
+        name="run_inference_blocks",
+        settings=(
+            "the same, but the elements are Arrow batches that the source already made (with_no_batching): RunInference"
+            " without rows, for comparison"
+        ),
+        prepare=_prepare_blocks,
+        expected_rows_per_second=200_000,
+    ),
+)

@@ -1,0 +1,76 @@
+"""Summaries: against numpy, and the same however the rows are cut."""
+
+import collections
+import math
+import pickle
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from transforms.column_summaries import NumericSummary, SplitSummary, StringSummary
+
+NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e9, 1e9)), max_size=30)
+WORDS = st.lists(st.one_of(st.none(), st.sampled_from(["a", "bb", "ccc", "é"])), max_size=30)
+
+
+def summarize(parts, column_type, new):
+    """Summary of parts, each taken in by a summary of its own that travels as between workers, then merged."""
+    merged = new()
+    for part in parts:
+        summary = new()
+        summary.add(pa.array(part, column_type))
+        merged.merge(pickle.loads(pickle.dumps(summary)))
+    return merged
+
+
+@hypothesis.given(st.lists(NUMBERS, max_size=4))
+def test_numbers_are_as_numpy_counts_them_however_they_are_cut(parts):
+    summary = summarize(parts, pa.float64(), lambda: NumericSummary(is_int=False))
+    everything = [value for part in parts for value in part]
+    values = np.array([value for value in everything if value is not None])
+    assert (summary.rows, summary.count, summary.zeros) == (len(everything), len(values), int((values == 0).sum()))
+    if len(values):
+        assert (summary.minimum, summary.maximum) == (values.min(), values.max())
+        scale = max(float(np.abs(values).max()), 1e-300)
+        assert summary.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-12 * scale)
+        assert math.sqrt(summary.squares / summary.count) == pytest.approx(values.std(), rel=1e-6, abs=1e-9 * scale)
+
+
+def test_spread_survives_a_large_offset():
+    summary = NumericSummary(is_int=True)
+    for start in (0, 2):
+        summary.add(pa.array([2**40 + start, 2**40 + start + 1], pa.int64()))
+    assert summary.squares == 5.0  # of 0, 1, 2, 3 around 1.5
+
+
+@hypothesis.given(st.lists(WORDS, max_size=4))
+def test_words_are_counted_exactly_however_they_are_cut(parts):
+    summary = summarize(parts, pa.string(), StringSummary)
+    everything = [word for part in parts for word in part]
+    present = [word for word in everything if word is not None]
+    assert (summary.rows, summary.count) == (len(everything), len(present))
+    assert summary.total_bytes == sum(len(word.encode()) for word in present)
+    assert summary.distinct.Estimate() == len(set(present))
+    counted = {entry["values"].decode(): entry["counts"] for entry in summary.top.Estimate().to_pylist()}
+    assert counted == collections.Counter(present)
+
+
+def test_a_split_has_a_summary_for_each_column():
+    one, other = SplitSummary(), SplitSummary()
+    one.add(pa.record_batch({"x": [1.0], "n": [1], "word": ["a"]}))
+    other.add(
+        pa.record_batch(
+            {"x": [3.0], "n": [None], "word": ["b"]},
+            schema=pa.schema([("x", pa.float64()), ("n", pa.int64()), ("word", pa.string())]),
+        )
+    )
+    merged = SplitSummary()
+    merged.merge(one)
+    merged.merge(other)
+    assert merged.rows == 2
+    assert [type(column) for column in merged.columns.values()] == [NumericSummary, NumericSummary, StringSummary]
+    assert [column.is_int for column in list(merged.columns.values())[:2]] == [False, True]
+    assert (merged.columns["x"].mean, merged.columns["n"].missing, merged.columns["word"].count) == (2.0, 1, 2)

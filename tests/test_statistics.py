@@ -1,0 +1,89 @@
+"""Statistics in tensorflow_metadata's protos, alone and as a pipeline."""
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics, Histogram
+
+from transforms.column_summaries import SplitSummary
+from transforms.statistics import GenerateStatistics, dataset_statistics
+
+
+def batch(start, stop):
+    numbers = np.arange(start, stop)
+    return pa.record_batch(
+        {
+            "x": pa.array(numbers / 10, mask=numbers % 100 == 0),
+            "n": pa.array(numbers % 7),
+            "word": pa.array([f"w{number % 3}" if number % 4 else None for number in numbers], pa.string()),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def train():
+    summary = SplitSummary()
+    for start in range(0, 10_000, 2_500):
+        summary.add(batch(start, start + 2_500))
+    statistics = dataset_statistics({"train": summary})
+    assert [(dataset.name, dataset.num_examples) for dataset in statistics.datasets] == [("train", 10_000), ("eval", 0)]
+    return {feature.path.step[0]: feature for feature in statistics.datasets[0].features}
+
+
+def test_numbers(train):
+    stats = train["x"].num_stats
+    values = np.array([number / 10 for number in range(10_000) if number % 100])
+    assert train["x"].type == FeatureNameStatistics.FLOAT
+    common = stats.common_stats
+    assert (common.num_non_missing, common.num_missing, common.tot_num_values) == (9_900, 100, 9_900)
+    assert (common.min_num_values, common.max_num_values, common.avg_num_values) == (1, 1, 1)
+    assert (stats.min, stats.max) == (values.min(), values.max())
+    assert stats.mean == pytest.approx(values.mean())
+    assert stats.std_dev == pytest.approx(values.std())
+    assert stats.median == pytest.approx(np.median(values), rel=0.005)
+    assert train["n"].type == FeatureNameStatistics.INT
+    assert train["n"].num_stats.num_zeros == 1_429
+
+
+def test_histograms_hold_every_value(train):
+    standard, quantiles = train["x"].num_stats.histograms
+    assert (standard.type, quantiles.type) == (Histogram.STANDARD, Histogram.QUANTILES)
+    for histogram in (standard, quantiles):
+        assert sum(bucket.sample_count for bucket in histogram.buckets) == pytest.approx(9_900)
+        assert (histogram.buckets[0].low_value, histogram.buckets[-1].high_value) == pytest.approx((0.1, 999.9))
+        assert [bucket.sample_count for bucket in histogram.buckets] == pytest.approx([990] * 10, rel=0.03)
+        edges = [bucket.high_value for bucket in histogram.buckets[:-1]]
+        assert edges == pytest.approx([100 * i for i in range(1, 10)], rel=0.02)
+
+
+def test_words(train):
+    stats = train["word"].string_stats
+    assert train["word"].type == FeatureNameStatistics.STRING
+    assert (stats.common_stats.num_non_missing, stats.common_stats.num_missing) == (7_500, 2_500)
+    assert (stats.unique, stats.avg_length) == (3, 2.0)
+    assert [(top.value, top.frequency) for top in stats.top_values] == [("w0", 2500), ("w1", 2500), ("w2", 2500)]
+    assert [(bucket.label, bucket.low_rank) for bucket in stats.rank_histogram.buckets] == [
+        ("w0", 0),
+        ("w1", 1),
+        ("w2", 2),
+    ]
+
+
+def test_a_column_without_values_has_only_counts():
+    summary = SplitSummary()
+    summary.add(pa.record_batch({"x": pa.nulls(3, pa.float64()), "word": pa.nulls(3, pa.string())}))
+    x, word = dataset_statistics({"eval": summary}).datasets[1].features
+    assert (x.num_stats.common_stats.num_missing, len(x.num_stats.histograms)) == (3, 0)
+    assert (word.string_stats.common_stats.num_missing, word.string_stats.unique) == (3, 0)
+
+
+def test_the_pipeline_gives_what_the_summaries_give():
+    parts = [("train", batch(0, 300)), ("eval", batch(300, 400)), ("train", batch(400, 450))]
+    direct = {"train": SplitSummary(), "eval": SplitSummary()}
+    for split, rows in parts:
+        direct[split].add(rows)
+    with beam.Pipeline() as pipeline:
+        statistics = pipeline | beam.Create(parts, reshuffle=False) | GenerateStatistics()
+        assert_that(statistics, equal_to([dataset_statistics(direct)]))
