@@ -27,7 +27,7 @@ setuptools.setup(
         "keras>=3.15,<4",
         "google-cloud-aiplatform>=1.165,<2",
         "google-cloud-bigquery>=3.47,<4",
-        "duckdb>=1.5,<3",
+        "duckdb>=2,<3",
         "numpy>=2,<3",
         "pyarrow>=20,<26",
         "pydantic>=2.12,<3",

@@ -1,24 +1,38 @@
 """What earlier stages left in a run directory, read back as the values that they were."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import lineage, storage
+from beam_jobs.foreign_models import GivenModel, given_model
 from beam_jobs.run_directory import RunDirectory, read_marker
 from configs.errors import RefusedError
-from configs.job import Job
+from configs.job import ForeignJob, Job, TrainedJob
 from configs.outputs import Output, model_outputs
 from transforms.axes import Axis
+from transforms.foreign_models import ForeignCall, find_outputs
 from transforms.input_space import InputSpace
 from transforms.shards import Manifest
 from transforms.skew import ShardPair
+from transforms.vocabularies import vocabulary_words
+
+ScoringModel = lineage.TrainedModel | GivenModel
 
 
-def scoring_model(run_path: str) -> lineage.TrainedModel:
+def scoring_model(job: Job, run_path: str) -> ScoringModel:
     """The model that the run scores with.
+
+    Raises:
+        RefusedError: its train stage is not done, or the model that the job is given is not there.
+    """
+    return given_model(job) if isinstance(job, ForeignJob) else trained_model(run_path)
+
+
+def trained_model(run_path: str) -> lineage.TrainedModel:
+    """The trained model that the run scores with.
 
     Raises:
         RefusedError: its train stage is not done.
@@ -30,15 +44,34 @@ def scoring_model(run_path: str) -> lineage.TrainedModel:
 
 
 @contextmanager
-def local_model(model: lineage.TrainedModel) -> Iterator[str]:
+def local_model(model: ScoringModel) -> Iterator[str]:
     """Local folder of the SavedModel."""
     with storage.local_copy(model.model_path) as folder:
         yield folder
 
 
-def outputs_of(job: Job, model: lineage.TrainedModel) -> tuple[Output, ...]:
-    """Outputs of the model's serving signature."""
-    return model_outputs(job.label, job.task, model.classes)
+@contextmanager
+def vocabularies_of(model: ScoringModel) -> Iterator[Callable[[str], list[str]]]:
+    """Reads a feature's words in the model's transform graph; a given model has none, and its job no axis of words."""
+    if isinstance(model, GivenModel):
+        yield lambda feature: []
+        return
+    with storage.local_copy(model.transform_path) as transform_output:
+        yield lambda feature: vocabulary_words(transform_output, feature)
+
+
+def outputs_of(job: Job, model: ScoringModel) -> tuple[Output, ...]:
+    """Outputs of the model's signature that predicts."""
+    if isinstance(job, TrainedJob) and isinstance(model, lineage.TrainedModel):
+        return model_outputs(job.label, job.task, model.classes)
+    assert isinstance(job, ForeignJob), job.name
+    with local_model(model) as folder:
+        return find_outputs(folder, job.model.signature, job.model.outputs)
+
+
+def foreign_call_of(job: Job) -> ForeignCall | None:
+    """How to call the model, if somebody else made it."""
+    return ForeignCall.of(job.model.signature, job.features) if isinstance(job, ForeignJob) else None
 
 
 def space_of(job: Job, axes: tuple[Axis, ...]) -> InputSpace:

@@ -6,7 +6,7 @@ import datetime
 from beam_jobs import storage
 from beam_jobs.run_directory import RunDirectory, read_marker
 from configs.errors import RefusedError
-from configs.job import Job
+from configs.job import TrainedJob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrainedModel:
         return storage.join(self.run_path, "transform_output")
 
 
-def model_definition(job: Job) -> str:
+def model_definition(job: TrainedJob) -> str:
     """Digest of what makes another model: features, label, task, preprocessing, network, training."""
     fields = {"features", "columns", "crosses", "preprocessing_fn", "label", "task", "model"}
     tree = job.model_dump(mode="json", include=fields)
@@ -76,7 +76,7 @@ def last_blessed_model(job_folder: str, before: RunDirectory | None = None) -> T
     return None
 
 
-def model_to_reuse(job: Job, run: RunDirectory, train_now: bool = False) -> TrainedModel | None:
+def model_to_reuse(job: TrainedJob, run: RunDirectory, train_now: bool = False) -> TrainedModel | None:
     """The earlier model that tonight scores with, or None where training is due.
 
     Raises:

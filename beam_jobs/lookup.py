@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs import storage
-from beam_jobs.warehouses.base import Column, NightRecord, Value, Warehouse
+from beam_jobs.warehouses.base import Cell, Column, NightRecord, Value, Warehouse
 from configs.errors import ForetableError, JobError, RefusedError
 
 NEAREST = 3
@@ -33,7 +33,7 @@ class Hit:
         row: its value in every column; missing is None.
     """
 
-    row: dict[str, Value]
+    row: dict[str, Cell]
     run_date: datetime.date
     run_id: str
     model_version: str

@@ -9,10 +9,11 @@ from typing import Any
 
 from beam_jobs import storage
 from beam_jobs.console import Console
+from beam_jobs.foreign_models import given_model
 from beam_jobs.locking import locked
 from beam_jobs.run_directory import MARKERS, RunDirectory, derive_run_id, job_folder
-from configs.errors import RefusedError
-from configs.job import Job
+from configs.errors import ForetableError, RefusedError
+from configs.job import ForeignJob, Job, TrainedJob
 from configs.sources import SourceSplit
 from configs.space import DistinctAxis, RowsAxis
 
@@ -36,9 +37,19 @@ class Night:
 
     @classmethod
     def of(cls, job: Job, job_file: str, run_date: datetime.date, console: Console, **settings: Any) -> "Night":
-        """The night of `job` at `run_date`; looks at the sources, because their state is part of the run's id."""
-        run_id = derive_run_id(job, source_fingerprints(job), run_date)
+        """The night of `job` at `run_date`; looks at the sources, and at a model that it is given, because their
+        state is part of the run's id."""
+        fingerprints = source_fingerprints(job)
+        if isinstance(job, ForeignJob):
+            fingerprints.append(given_model(job).model_version)
+        run_id = derive_run_id(job, fingerprints, run_date)
         return cls(job, job_file, RunDirectory(job_folder(job), run_date, run_id), console, **settings)
+
+    @property
+    def trained_job(self) -> TrainedJob:
+        """The job, in a stage that only a night has which trains its model."""
+        assert isinstance(self.job, TrainedJob), self.job.name
+        return self.job
 
     def log_noise(self) -> None:
         """Sends the noise to the run's log, where the workspace is on this machine."""
@@ -73,6 +84,7 @@ class Stage:
         summary: one line about the marker's body.
         settings: what else decides whether a finished stage is still good, by name.
         gate: refuses to let the night go on from the marker.
+        makes_model: part of a night only where it trains its model and judges it.
     """
 
     name: str
@@ -81,21 +93,34 @@ class Stage:
     summary: Callable[[dict[str, Any]], str]
     settings: Callable[[Night], dict[str, str]] = lambda night: {}
     gate: Callable[[dict[str, Any]], None] = lambda marker: None
+    makes_model: bool = False
 
     @property
     def marker(self) -> str:
         """File in the run directory that is written last."""
         return MARKERS[self.name]
 
+    def is_part_of(self, night: Night) -> bool:
+        """Whether the night has this stage."""
+        return not self.makes_model or isinstance(night.job, TrainedJob)
+
 
 def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
     """Runs the stage, or skips it where its marker says that it is done, and returns the marker.
 
     Raises:
-        RefusedError: a stage that it reads from is not done.
+        RefusedError: a stage that it reads from is not done, or a gate said no.
+        ForetableError: the operating system refused something, such as space on the disk.
     """
+    if not stage.is_part_of(night):
+        raise RefusedError(
+            f"{stage.name}: no stage of {night.job.name}, whose model is given (model.saved_model);"
+            f" run `foretable run {night.job_file}`"
+        )
     inputs = stage.settings(night)
     for required in stage.requires:
+        if not required.is_part_of(night):
+            continue
         marker = night.run.read_marker(required.marker)
         if marker is None:
             raise RefusedError(
@@ -109,9 +134,17 @@ def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
         night.console.line(
             f"{stage.name:<12} done before ({done['finished_at']}), skipped: {stage.summary(done)}", "dim"
         )
+        stage.gate(done)
         return done
     started = time.monotonic()
-    body = stage.run(night)
+    try:
+        body = stage.run(night)
+    except OSError as error:
+        where = error.filename or night.run.path
+        reason = (error.strerror or str(error)).lower()
+        raise ForetableError(
+            f"{stage.name}: {where}: {reason}; mend it and run again: what is finished is kept"
+        ) from error
     seconds = time.monotonic() - started
     night.run.write_marker(stage.marker, body, inputs, seconds)
     night.console.line(f"{stage.name:<12} {seconds:6.1f} s  {stage.summary(body)}")
@@ -125,8 +158,10 @@ def source_fingerprints(job: Job) -> list[str]:
     """Fingerprints of all the sources that the job reads."""
     from transforms.examples import source_fingerprint
 
-    sources: list[Any] = [job.source]
-    if isinstance(job.split, SourceSplit):
+    sources: list[Any] = []
+    if isinstance(job, TrainedJob | ForeignJob) and job.source is not None:
+        sources.append(job.source)
+    if isinstance(job, TrainedJob) and isinstance(job.split, SourceSplit):
         sources.append(job.split.eval)
     for axis in job.input_space.axes.values():
         if isinstance(axis, DistinctAxis) and axis.distinct != "examples":

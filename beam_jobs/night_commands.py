@@ -10,6 +10,7 @@ import typer
 
 from beam_jobs.application import AsJson, BeamOptions, JobFile, Overrides, RunDate, Wait, command, print_json
 from beam_jobs.console import Console
+from configs.job import TrainedJob
 from configs.loading import load_job
 
 
@@ -33,9 +34,8 @@ def validate(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False,
         print_json(job.model_dump(mode="json"))
     else:
         axes = " x ".join(job.input_space.axes)
-        console.line(
-            f"{job_file}: job {job.name!r} is valid: {len(job.features)} features -> {job.label.name}, over {axes}"
-        )
+        predicted = job.label.name if isinstance(job, TrainedJob) else "the given model's outputs"
+        console.line(f"{job_file}: job {job.name!r} is valid: {len(job.features)} features -> {predicted}, over {axes}")
 
 
 @command

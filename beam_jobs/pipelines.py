@@ -3,6 +3,7 @@
 `--runner=FnApiRunner` by name: Beam's `DirectRunner` first tries to download a Prism binary, without a time limit.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
 
@@ -13,7 +14,7 @@ from configs import errors
 
 _OUR_ERRORS = {name: getattr(errors, name) for name in ("ForetableError", "JobError", "RefusedError", "MissError")}
 _RAISED = re.compile(rf"^(?:configs\.errors\.)?({'|'.join(_OUR_ERRORS)}): (.+?)(?: \[while running .*)?$", re.MULTILINE)
-_OS_ERROR = re.compile(r"^\w*Error: (\[Errno \d+\] .+?)(?: \[while running .*)?$", re.MULTILINE)
+_OS_ERROR = re.compile(r"\[Errno (\d+)\]")
 _STEP = re.compile(r" \[while running .*\]$")  # what Beam appends to an error's own message
 
 
@@ -21,8 +22,9 @@ def run_pipeline(define: Callable[[beam.Pipeline], object], beam_options: Sequen
     """Runs the pipeline that `define` builds, to its end.
 
     Raises:
-        ForetableError: a worker raised one, or the operating system refused it something. The runner hands over no more
-            than a worker's traceback as text, so the error is read from there.
+        ForetableError: a worker raised one. The runner hands over no more than a worker's traceback as text, so the error
+            is read from there.
+        OSError: the operating system refused a worker something.
     """
     options = PipelineOptions(["--runner=FnApiRunner", *beam_options])
     pipeline = beam.Pipeline(options=options)
@@ -38,5 +40,5 @@ def run_pipeline(define: Callable[[beam.Pipeline], object], beam_options: Sequen
             raise _OUR_ERRORS[name](message) from error
         refused = _OS_ERROR.findall(str(error))
         if refused:
-            raise errors.ForetableError(refused[-1]) from error
+            raise OSError(int(refused[-1]), os.strerror(int(refused[-1]))) from error
         raise

@@ -6,7 +6,7 @@ from typing import Any
 
 from beam_jobs import storage
 from beam_jobs.lookup import Hit, Miss, find, parse_key
-from beam_jobs.run_directory import MARKERS, job_folder, read_marker
+from beam_jobs.run_directory import MARKERS, job_folder, read_marker, stages_of
 from beam_jobs.warehouses.base import NightRecord, Warehouse
 from configs.job import Job
 
@@ -53,7 +53,8 @@ def _progress(run_path: str) -> dict[str, Any]:
     finished = {name: read_marker(path) for name, path in markers.items() if storage.exists(path)}
     blessing = finished.get("evaluate")
     refused = blessing is not None and not blessing["blessed"]
-    unfinished = [name for name in MARKERS if name not in finished]
+    stages = stages_of(storage.read_json(storage.join(run_path, "job.json")))
+    unfinished = [name for name in stages if name not in finished]
     run_date, run_id = run_path.split("/")[-2:]
     return {
         "run_date": run_date,

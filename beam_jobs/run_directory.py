@@ -14,7 +14,7 @@ from typing import Any
 import beam_jobs
 from beam_jobs import storage
 from configs.errors import RefusedError
-from configs.job import Job
+from configs.job import Job, TrainedJob, is_foreign
 
 FORMAT = 1
 MARKERS = {
@@ -26,6 +26,7 @@ MARKERS = {
     "publish": "published.json",
 }
 """The stages in order, and the file that each writes last."""
+_MAKE_MODEL = ("prepare", "train", "evaluate")
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -84,6 +85,11 @@ def read_marker(path: str) -> dict[str, Any]:
     return dict(marker)
 
 
+def stages_of(job_tree: dict[str, Any]) -> list[str]:
+    """The stages of a night of the resolved job in its `job.json`, in order."""
+    return [name for name in MARKERS if name not in _MAKE_MODEL or not is_foreign(job_tree)]
+
+
 def job_folder(job: Job) -> str:
     """`<workspace>/<job>`, absolute where it is local: the published view must hold wherever it is read from."""
     folder = storage.join(job.workspace, job.name)
@@ -101,7 +107,8 @@ def code_version(job: Job) -> str:
     paths = [
         path for package in ("configs", "transforms", "models", "beam_jobs") for path in (_ROOT / package).rglob("*.py")
     ]
-    paths += [_module_file(reference) for reference in (job.preprocessing_fn, job.model.build_model) if reference]
+    if isinstance(job, TrainedJob):
+        paths += [_module_file(reference) for reference in (job.preprocessing_fn, job.model.build_model) if reference]
     content = hashlib.sha256()
     for path in sorted(paths):
         content.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -135,4 +135,6 @@ def value_text(value: Any) -> str:
     """A cell."""
     if value is None:
         return "NULL"
+    if isinstance(value, list):
+        return f"[{', '.join(map(value_text, value))}]"
     return f"{value:.7g}" if isinstance(value, float) else str(value)

@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from benchmarks.models import load_built_model
 from benchmarks.paths import PATHS
 from benchmarks.spaces import make_space
 from benchmarks.work import Work
+
+_REPORT = "report.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,17 +92,19 @@ def measure(cell: Cell, timeout_seconds: float, folder: str) -> Measurement:
             sampler = TreeSampler(process.pid)
             sampler.start()
             try:
-                code = process.wait(timeout_seconds)
+                process.wait(timeout_seconds)
             except subprocess.TimeoutExpired:
                 raise CellError(f"not done after {timeout_seconds:.0f} s") from None
             finally:
                 sampler.stop()
                 _end(process)
             log.seek(0)
-            lines = [line.strip() for line in log if line.strip()]
-        if code != 0:
-            raise CellError(lines[-1] if lines else f"exit code {code}")
-        report = json.loads(pathlib.Path(directory, "report.json").read_text())
+            output = log.read()
+        # Its presence decides, not the exit code: what TensorFlow and Ray do at the interpreter's exit is not measured.
+        report_path = pathlib.Path(directory, _REPORT)
+        if not report_path.exists():
+            raise CellError(_reason(output) or f"exit code {process.returncode}")
+        report = json.loads(report_path.read_text())
     started, finished = report["started"], report["finished"]
     if started["process_id"] == finished["process_id"]:
         cpu_seconds = finished["cpu_seconds"] - started["cpu_seconds"]
@@ -144,6 +149,13 @@ def parquet_files(directory: str) -> list[str]:
     return sorted(glob.glob(os.path.join(directory, "*.parquet")))
 
 
+def _reason(output: str) -> str | None:
+    """The line of a cell's output that says why it failed."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return next(reversed(errors or lines), None)
+
+
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Ends what the cell may have left behind; a path's own processes are all its descendants."""
     if process.poll() is not None:
@@ -159,11 +171,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def main() -> int:
     """Runs the cell that the command line describes."""
     cell, directory = Cell(**json.loads(sys.argv[1])), sys.argv[2]
-    report = run(cell, directory)
-    pathlib.Path(directory, "report.json").write_text(json.dumps(report))
-    # Without the interpreter's exit: what TensorFlow, Ray and their threads do there is not measured, and can crash.
-    sys.stdout.flush()
-    os._exit(0)
+    report = json.dumps(run(cell, directory))
+    pathlib.Path(directory, _REPORT).write_text(report)
+    return 0
 
 
 if __name__ == "__main__":

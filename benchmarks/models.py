@@ -70,15 +70,19 @@ MODELS = {
     model.name: model
     for model in (
         BenchmarkModel("small", "the demo's features and cross, 64/32 units", _SCORES, (_CROSS,), (64, 32)),
-        BenchmarkModel("medium", "the demo's features and cross, 512/256/128 units", _SCORES, (_CROSS,), (512, 256, 128)),
+        BenchmarkModel(
+            "medium", "the demo's features and cross, 512/256/128 units", _SCORES, (_CROSS,), (512, 256, 128)
+        ),
         BenchmarkModel(
             "wide",
-            f"{WORD_FEATURES} string features, each with a vocabulary of {WORDS:,} words and an embedding; 64/32 units",
+            f"{WORD_FEATURES} string features of {WORDS:,} words each, embedded; 64/32 units",
             {f"word_{index:02d}": _WORD_FEATURE for index in range(WORD_FEATURES)},
             (),
             (64, 32),
         ),
-        BenchmarkModel("buckets", "as small, with its two numbers in buckets only (10 and 20)", _BUCKETS, (_CROSS,), (64, 32)),
+        BenchmarkModel(
+            "buckets", "as small, with its two numbers in buckets only (10 and 20)", _BUCKETS, (_CROSS,), (64, 32)
+        ),
     )
 }
 

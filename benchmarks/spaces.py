@@ -17,8 +17,8 @@ _PLURALITIES = ("Multiple(2+)", "Single(1)", "Triplets(3)", "Twins(2)", "(other)
 def make_space(model: str, points: int) -> InputSpace:
     """A space of `points` points for the model.
 
-    The natality models vary sex, age, plurality and weeks, ever more finely. The wide model varies its first feature over
-    the whole vocabulary, and as many others as it takes over ten words each; the rest have one word.
+    The natality models vary sex, age, plurality and weeks, ever more finely. The wide model varies its first feature
+    over the whole vocabulary, and as many others as it takes over ten words each; the rest have one word.
 
     Raises:
         ValueError: there is no such shape.

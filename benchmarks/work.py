@@ -16,7 +16,7 @@ from transforms.input_space import InputSpace
 from transforms.planning import table_columns
 from transforms.shards import table_schema
 
-_started = False
+_started: set[str] = set()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +60,9 @@ class Work:
 
     def start_clock(self) -> None:
         """Says that the first row is about to be scored; whatever process says so first, once."""
-        global _started
-        if _started:
+        if self.directory in _started:
             return
-        _started = True
+        _started.add(self.directory)
         try:
             descriptor = os.open(self.file("started"), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:

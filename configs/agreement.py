@@ -6,22 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 from configs.features import transformed_name
 from configs.modeling import Multiclass
-from configs.space import RowsAxis, VocabularyAxis
+from configs.space import BucketsAxis, DistinctAxis, RowsAxis, VocabularyAxis
 
 if TYPE_CHECKING:
-    from configs.job import Job
+    from configs.job import ForeignJob, Job, TrainedJob
 
 Problem = tuple[tuple[str | int, ...], Any, str]
 """Path in the job file, the value found there, and what was expected."""
+_NO_GRAPH = "brings no transform graph"
 
 
-def problems_of(job: "Job") -> list[Problem]:
-    """Everything that does not fit together in the job file."""
-    problems = [*_label_problems(job), *_preprocessing_problems(job), *_slice_problems(job), *_axis_problems(job)]
+def space_problems(job: "Job") -> list[Problem]:
+    """What does not fit together between the features and the input space."""
+    return list(_axis_problems(job)) or list(_uncovered_features(job))
+
+
+def trained_problems(job: "TrainedJob") -> list[Problem]:
+    """Everything that does not fit together in a job that trains its model."""
+    problems = [*_label_problems(job), *_preprocessing_problems(job), *_slice_problems(job)]
+    problems += [*_vocabulary_axis_problems(job), *_axis_problems(job)]
     return problems or list(_uncovered_features(job))
 
 
-def _label_problems(job: "Job") -> Iterator[Problem]:
+def foreign_problems(job: "ForeignJob") -> list[Problem]:
+    """Everything that does not fit together in a job over a model that somebody else made."""
+    return [*_foreign_feature_problems(job), *_foreign_axis_problems(job)] or space_problems(job)
+
+
+def _label_problems(job: "TrainedJob") -> Iterator[Problem]:
     if job.label.name in job.features:
         yield ("label", "name"), job.label.name, "expected a name that is not a feature's"
     for name, column_type in job.columns.items():
@@ -34,7 +46,7 @@ def _label_problems(job: "Job") -> Iterator[Problem]:
         yield ("label", "type"), job.label.type, f"expected float or int for a {job.task.kind} task"
 
 
-def _preprocessing_problems(job: "Job") -> Iterator[Problem]:
+def _preprocessing_problems(job: "TrainedJob") -> Iterator[Problem]:
     if job.preprocessing_fn is not None:
         for name, feature in job.features.items():
             if feature.transforms:
@@ -51,7 +63,7 @@ def _preprocessing_problems(job: "Job") -> Iterator[Problem]:
         yield from _unknown(path, cross.features, crossable, "a string or int feature, or buckets")
 
 
-def _slice_problems(job: "Job") -> Iterator[Problem]:
+def _slice_problems(job: "TrainedJob") -> Iterator[Problem]:
     known = [*job.features, *job.columns]
     for index, names in enumerate(job.evaluation.slices):
         yield from _unknown(("evaluation", "slices", index), names, known, "a feature or column")
@@ -71,12 +83,35 @@ def _axis_problems(job: "Job") -> Iterator[Problem]:
             if column in axis_of:
                 yield path, column, f"expected each feature in one axis; axis {axis_of[column]!r} has it too"
             axis_of.setdefault(column, name)
+        if isinstance(axis, RowsAxis) and job.input_space.exclude is not None:
+            yield ("input_space", "exclude"), job.input_space.exclude, "expected none beside a rows axis"
+
+
+def _vocabulary_axis_problems(job: "TrainedJob") -> Iterator[Problem]:
+    for name, axis in job.input_space.axes.items():
         if isinstance(axis, VocabularyAxis) and name in job.features and job.preprocessing_fn is None:
             kinds = [transform.kind for transform in job.features[name].effective_transforms]
             if "vocabulary" not in kinds:
+                path = ("input_space", "axes", name)
                 yield path, "vocabulary", "expected a feature with a vocabulary transform; list values instead"
-        if isinstance(axis, RowsAxis) and job.input_space.exclude is not None:
-            yield ("input_space", "exclude"), job.input_space.exclude, "expected none beside a rows axis"
+
+
+def _foreign_feature_problems(job: "ForeignJob") -> Iterator[Problem]:
+    for name, feature in job.features.items():
+        if feature.transforms:
+            path = ("features", name, "transforms")
+            yield path, len(feature.transforms), "expected none beside model.saved_model, which has its own"
+
+
+def _foreign_axis_problems(job: "ForeignJob") -> Iterator[Problem]:
+    for name, axis in job.input_space.axes.items():
+        path = ("input_space", "axes", name)
+        if isinstance(axis, VocabularyAxis):
+            yield path, "vocabulary", f"model.saved_model {_NO_GRAPH} to read a vocabulary from; list values instead"
+        if isinstance(axis, BucketsAxis):
+            yield path, "buckets", f"model.saved_model {_NO_GRAPH} to find edges in; give a range or list values"
+        if isinstance(axis, DistinctAxis) and axis.distinct == "examples" and job.source is None:
+            yield (*path, "distinct"), "examples", "expected a source: the job has none of its own"
 
 
 def _uncovered_features(job: "Job") -> Iterator[Problem]:

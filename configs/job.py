@@ -1,15 +1,15 @@
-"""The job file: one frozen tree that says what a night does."""
+"""The job file: one frozen tree that says what a night does. Who makes the model decides which of two kinds it is."""
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from configs.agreement import problems_of
+from configs.agreement import Problem, foreign_problems, space_problems, trained_problems
 from configs.base import Node
 from configs.features import ColumnType, Cross, Embedding, Feature, Label, OneHot, declared_encodings
-from configs.modeling import Evaluation, Model, Regression, Task
+from configs.modeling import Evaluation, ForeignModel, Model, Regression, Task
 from configs.sources import HashSplit, Source, Split
 from configs.space import Space
 
@@ -44,32 +44,66 @@ class DirectRunner(Node):
 
 
 class Publish(Node):
-    """How long nights are kept.
+    """How long nights are kept, and what may change between them.
 
     Attributes:
         retention_days: a night's table goes this many days after its run date, but never the one that is published.
+        allow_schema_change: lets a night through whose columns differ from the published night's; else it is refused.
     """
 
     retention_days: int = pydantic.Field(default=30, ge=1)
+    allow_schema_change: bool = False
 
 
 class Job(Node):
-    """A job.
+    """What every job says; see `TrainedJob` and `ForeignJob`.
 
     Attributes:
         workspace: folder of all run directories.
         features: raw features, in the order of the serving signature and the prediction table.
-        columns: further columns that are read for the label's expression or for slices, with their types.
-        preprocessing_fn: `package.module:function` of the team's own tf.Transform function, in place of `transforms`.
-        max_bad_rows: rows that may be set aside before `prepare` refuses.
     """
 
     name: Name
     description: str = ""
     workspace: str = "workspace"
+    features: dict[Name, Feature] = pydantic.Field(min_length=1)
+    input_space: Space
+    precompute: Precompute = Precompute()
+    warehouse: DuckDBWarehouse = DuckDBWarehouse()
+    publish: Publish = Publish()
+    runner: DirectRunner = DirectRunner()
+
+    @pydantic.model_validator(mode="after")
+    def _agrees(self) -> Self:
+        details = [
+            InitErrorDetails(type=PydanticCustomError("job", "{message}", {"message": message}), loc=path, input=value)
+            for path, value, message in self.problems()
+        ]
+        if details:
+            raise pydantic.ValidationError.from_exception_data("Job", details)
+        return self
+
+    def problems(self) -> list[Problem]:
+        """What does not fit together between nodes."""
+        return space_problems(self)
+
+    def digest(self) -> str:
+        """SHA-256 of everything that can change what is published; where it runs and is kept cannot."""
+        text = self.model_dump_json(exclude={"workspace", "warehouse", "runner", "publish"})
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class TrainedJob(Job):
+    """A job that trains its model and judges it before it publishes.
+
+    Attributes:
+        columns: further columns that are read for the label's expression or for slices, with their types.
+        preprocessing_fn: `package.module:function` of the team's own tf.Transform function, in place of `transforms`.
+        max_bad_rows: rows that may be set aside before `prepare` refuses.
+    """
+
     source: Source
     split: Split
-    features: dict[Name, Feature] = pydantic.Field(min_length=1)
     columns: dict[str, ColumnType] = pydantic.Field(default_factory=dict)
     crosses: tuple[Cross, ...] = ()
     preprocessing_fn: str | None = pydantic.Field(default=None, pattern=r"^[\w.]+:\w+$")
@@ -78,21 +112,10 @@ class Job(Node):
     max_bad_rows: int = pydantic.Field(default=0, ge=0)
     model: Model = Model()
     evaluation: Evaluation = Evaluation()
-    input_space: Space
-    precompute: Precompute = Precompute()
-    warehouse: DuckDBWarehouse = DuckDBWarehouse()
-    publish: Publish = Publish()
-    runner: DirectRunner = DirectRunner()
 
-    @pydantic.model_validator(mode="after")
-    def _agrees(self) -> "Job":
-        details = [
-            InitErrorDetails(type=PydanticCustomError("job", "{message}", {"message": message}), loc=path, input=value)
-            for path, value, message in problems_of(self)
-        ]
-        if details:
-            raise pydantic.ValidationError.from_exception_data("Job", details)
-        return self
+    def problems(self) -> list[Problem]:
+        """What does not fit together between nodes."""
+        return trained_problems(self)
 
     @property
     def encodings(self) -> dict[str, OneHot | Embedding]:
@@ -110,7 +133,36 @@ class Job(Node):
             columns |= {name: "string" for name in self.split.by if name not in columns}
         return columns
 
-    def digest(self) -> str:
-        """SHA-256 of everything that can change what is published; where it runs and is kept cannot."""
-        text = self.model_dump_json(exclude={"workspace", "warehouse", "runner", "publish"})
-        return hashlib.sha256(text.encode()).hexdigest()
+
+class ForeignJob(Job):
+    """A job over a SavedModel that somebody else made: it plans, precomputes and publishes, and trains nothing.
+
+    Attributes:
+        features: raw inputs of the model's signature; a `missing:` value is put in before the model is called.
+        source: of `distinct: examples`, if an axis says so.
+    """
+
+    model: ForeignModel
+    source: Source | None = None
+
+    def problems(self) -> list[Problem]:
+        """What does not fit together between nodes."""
+        return foreign_problems(self)
+
+
+def _job_tag(value: Any) -> str:
+    if isinstance(value, dict):
+        return "foreign job" if is_foreign(value) else "trained job"
+    return "foreign job" if isinstance(value, ForeignJob) else "trained job"
+
+
+def is_foreign(tree: dict[str, Any]) -> bool:
+    """Whether the job given as plain values brings its model: `model` has a `saved_model`."""
+    model = tree.get("model")
+    return isinstance(model, dict) and "saved_model" in model
+
+
+AnyJob = Annotated[
+    Annotated[TrainedJob, pydantic.Tag("trained job")] | Annotated[ForeignJob, pydantic.Tag("foreign job")],
+    pydantic.Discriminator(_job_tag),
+]

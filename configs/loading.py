@@ -9,7 +9,9 @@ import pydantic
 import yaml
 
 from configs.errors import JobError
-from configs.job import Job
+from configs.job import AnyJob, ForeignJob, Job, TrainedJob
+
+_ANY_JOB: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(AnyJob)
 
 
 def load_job(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> Job:
@@ -46,9 +48,10 @@ def parse_job(tree: dict[str, Any], where: str = "job") -> Job:
         JobError: one problem a line, each with its dotted path, value, and what was expected.
     """
     try:
-        return Job.model_validate(tree)
+        job: Job = _ANY_JOB.validate_python(tree)
     except pydantic.ValidationError as error:
         raise JobError(*(f"{where}: {_line(problem, tree)}" for problem in error.errors())) from error
+    return job
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -81,6 +84,8 @@ def _line(problem: Any, tree: Any) -> str:
     dotted = ".".join(map(str, path)) or "job"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
+        if _job_type(problem) is ForeignJob and len(path) == 1 and path[0] in TrainedJob.model_fields:
+            return f"{dotted}: expected none beside model.saved_model, which is not trained here"
         known = _known_names(path[:-1], problem)
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}" if known else ""
@@ -123,10 +128,14 @@ def _path_in_file(location: Sequence[str | int], tree: Any) -> list[str | int]:
     return path
 
 
+def _job_type(problem: Any) -> type[Job]:
+    return ForeignJob if "foreign job" in problem["loc"][:1] else TrainedJob
+
+
 def _known_names(path: Sequence[str | int], problem: Any) -> list[str]:
     """Names of the settings beside the unknown one, found by walking the model's fields along pydantic's own path."""
     location = list(problem["loc"])[:-1]
-    nodes: list[Any] = [Job]
+    nodes: list[Any] = [_job_type(problem)]
     for key in location:
         nodes = [child for node in nodes for child in _children(node, key)] or nodes
     names: dict[str, None] = {}

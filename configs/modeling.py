@@ -1,11 +1,15 @@
 """The task, the network, its training and its judgement."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from configs.base import Node, kind_shorthand
+from configs.features import ColumnType
+
+COLUMN_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
+ColumnName = Annotated[str, pydantic.Field(pattern=COLUMN_NAME)]
 
 
 class Regression(Node):
@@ -104,6 +108,44 @@ class Model(Node):
     network: Network = Network()
     build_model: str | None = pydantic.Field(default=None, pattern=r"^[\w.]+:\w+$")
     training: Training = Training()
+
+
+class ForeignOutput(Node):
+    """An output of a foreign model's signature, as the prediction table has it.
+
+    Attributes:
+        column: its name in the table; by default the output's own.
+        classes: of a `[batch_size, num_classes]` output, which then has a column for each, `<column>_<class>`; without
+            them it is one column of arrays.
+        type: by default as found in the signature. An output of float64 has to be declared: the table has float32.
+        description: goes to the prediction table's columns.
+    """
+
+    column: ColumnName | None = None
+    classes: tuple[str, ...] | None = pydantic.Field(default=None, min_length=1)
+    type: ColumnType | None = None
+    description: str = ""
+
+
+def _output_shorthand(value: Any) -> Any:
+    """Lets `score: risk` stand for `score: {column: risk}`, and `score:` for an output just as it is."""
+    return {"column": value} if isinstance(value, str) else {} if value is None else value
+
+
+class ForeignModel(Node):
+    """A SavedModel that somebody else made.
+
+    Attributes:
+        saved_model: its folder; a relative path starts where the command runs.
+        signature: that predicts.
+        outputs: by their names in the signature, in the order of the table's columns; by default all of them.
+    """
+
+    saved_model: str
+    signature: str = "serving_default"
+    outputs: dict[str, Annotated[ForeignOutput, pydantic.BeforeValidator(_output_shorthand)]] = pydantic.Field(
+        default_factory=dict
+    )
 
 
 class ChangeThreshold(Node):

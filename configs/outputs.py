@@ -1,11 +1,16 @@
 """The model's outputs, named as columns of the prediction table: the exporter and the engine read the names here."""
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from configs.base import Node
-from configs.features import Label
+from configs.features import ColumnType, Label
 from configs.modeling import Binary, Regression
+
+OutputType = ColumnType | Literal["string[]", "float[]", "int[]"]
+"""Of a column of the prediction table; the last three hold an array in each row."""
+ARRAY_TYPES: dict[ColumnType, OutputType] = {"string": "string[]", "float": "float[]", "int": "int[]"}
 
 
 class Output(Node):
@@ -18,7 +23,7 @@ class Output(Node):
     """
 
     name: str
-    type: Literal["string", "float", "int"]
+    type: OutputType
     columns: tuple[str, ...]
     description: str = ""
 
@@ -42,7 +47,7 @@ def model_outputs(label: Label, task: object, classes: tuple[str, ...] | None = 
         )
     if classes is None:
         raise ValueError("a multiclass task's outputs need its classes")
-    columns = tuple(f"{name}_probability_{_column_word(label_class)}" for label_class in classes)
+    columns = class_columns(f"{name}_probability", classes)
     return (
         Output(name=name, type="string", columns=(name,), description=f"Most probable class: {about}"),
         Output(
@@ -52,6 +57,11 @@ def model_outputs(label: Label, task: object, classes: tuple[str, ...] | None = 
             description=f"Probability of the class: {about}",
         ),
     )
+
+
+def class_columns(name: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """Names of the columns of an output that has one for each class."""
+    return tuple(f"{name}_{_column_word(label_class)}" for label_class in classes)
 
 
 def _column_word(text: str) -> str:

@@ -34,6 +34,17 @@ class VocabularyAxis(Node):
     vocabulary: Literal[True]
 
 
+class BucketsAxis(Node):
+    """Every value of a numeric feature, as the intervals that the transform graph cannot look into.
+
+    Attributes:
+        range: lowest and highest value; by default the whole real line.
+    """
+
+    buckets: Literal[True]
+    range: tuple[float, float] | None = None
+
+
 class DistinctAxis(Node):
     """The combinations of some columns that exist in a source: one axis of several columns.
 
@@ -60,6 +71,7 @@ class RowsAxis(Node):
 
 AXIS_KINDS = {
     "values": ValuesAxis,
+    "buckets": BucketsAxis,
     "range": RangeAxis,
     "vocabulary": VocabularyAxis,
     "distinct": DistinctAxis,
@@ -70,12 +82,15 @@ AXIS_KINDS = {
 def _axis_tag(value: Any) -> str | None:
     if isinstance(value, dict):
         kinds = [f"{kind} axis" for kind in AXIS_KINDS if kind in value]
+        if kinds == ["buckets axis", "range axis"]:  # a range says where the buckets end
+            return "buckets axis"
         return kinds[0] if len(kinds) == 1 else None
     return next((f"{kind} axis" for kind, node in AXIS_KINDS.items() if isinstance(value, node)), None)
 
 
 Axis = Annotated[
     Annotated[ValuesAxis, pydantic.Tag("values axis")]
+    | Annotated[BucketsAxis, pydantic.Tag("buckets axis")]
     | Annotated[RangeAxis, pydantic.Tag("range axis")]
     | Annotated[VocabularyAxis, pydantic.Tag("vocabulary axis")]
     | Annotated[DistinctAxis, pydantic.Tag("distinct axis")]
@@ -88,11 +103,20 @@ Axis = Annotated[
 ]
 
 
+def interval_columns(feature: str) -> tuple[str, str, str]:
+    """Columns that a `buckets` axis has in place of its feature: lower bound, upper bound, whether it is missing.
+
+    The last is there only if the feature may be missing. An interval has its lower bound in it and not its upper one;
+    a bound is NULL where there is none.
+    """
+    return f"{feature}_from", f"{feature}_to", f"{feature}_is_missing"
+
+
 class Space(Node):
     """The product of the axes, in row-major order: the last axis varies fastest.
 
     Attributes:
-        axes: by name; a `values`, `range` or `vocabulary` axis is named after its feature.
+        axes: by name; a `values`, `range`, `buckets` or `vocabulary` axis is named after its feature.
         exclude: SQL condition over the axes' columns (DuckDB's dialect); points for which it is true are left out.
         max_points: a larger space is refused.
     """

@@ -24,7 +24,7 @@ import tensorflow_transform as tft
 from tensorflow.core.framework import summary_pb2
 
 from configs.errors import ForetableError
-from configs.job import Job
+from configs.job import TrainedJob
 from configs.modeling import Multiclass
 from configs.outputs import model_outputs
 from models.dataset import TransformedSplit, open_split
@@ -75,7 +75,7 @@ class EpochEvents(keras.callbacks.Callback):
         print_event("epoch", epochs=self._epochs, **self.history[-1])
 
 
-def train(job: Job, run_dir: str, model_dir: str, log_dir: str | None = None) -> dict[str, Any]:
+def train(job: TrainedJob, run_dir: str, model_dir: str, log_dir: str | None = None) -> dict[str, Any]:
     """Trains on the run directory's transformed examples and exports the model to `model_dir`.
 
     Returns:
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
     tf.config.experimental.enable_op_determinism()
     try:
-        job = Job.model_validate_json(pathlib.Path(local_path(options.job)).read_bytes())
+        job = TrainedJob.model_validate_json(pathlib.Path(local_path(options.job)).read_bytes())
         done = train(
             job,
             local_path(options.run_dir),
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _open_split(split: str, run_dir: str, transform_output: tft.TFTransformOutput, job: Job) -> TransformedSplit:
+def _open_split(split: str, run_dir: str, transform_output: tft.TFTransformOutput, job: TrainedJob) -> TransformedSplit:
     return open_split(
         os.path.join(run_dir, "transformed_examples"),
         split,

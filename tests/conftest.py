@@ -13,6 +13,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 import pytest
 from apache_beam.options.pipeline_options import StandardOptions
 
+from beam_jobs.console import Console
+
 StandardOptions.DEFAULT_RUNNER = "FnApiRunner"
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -28,6 +30,25 @@ SMALL = (
     "precompute.shard_blocks=1",
 )
 """Settings that make the demo's job a small one: 260,000 points in 4 blocks, one a shard."""
+
+
+class ListedConsole(Console):
+    """Keeps its lines for the test, and leaves file descriptor 2 alone.
+
+    Attributes:
+        lines: that a person would have seen.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def line(self, text, style=None):
+        """Keeps the line."""
+        self.lines.append(text)
+
+    def log_to(self, path):
+        """Does nothing: pytest has the noise."""
 
 
 class Workspace:

@@ -1,5 +1,6 @@
 """The DuckDB warehouse: what readers see at every moment, whatever they hold open and whenever the night is killed."""
 
+import dataclasses
 import datetime
 import itertools
 import json
@@ -135,6 +136,18 @@ def test_the_same_night_again_changes_nothing(tmp_path, warehouse):
     link = os.readlink(warehouse.location)
     assert publish(warehouse, night) == first
     assert os.readlink(warehouse.location) == link
+
+
+def test_a_changed_schema_is_judged_alike_on_a_second_try(tmp_path, warehouse):
+    publish(warehouse, make_night(tmp_path))
+    grams = (*COLUMNS[:-1], TableColumn("grams", "float", "output"))
+    night = make_night(tmp_path, run_date=DAY + ONE_DAY, columns=grams)
+    with pytest.raises(RefusedError, match="check 'schema' failed: column 'weight' is gone"):
+        publish(warehouse, night)
+    assert read(warehouse.location, "FROM natality_predictions") == table_of()
+    accepting = dataclasses.replace(night, accepted={"schema": "grams from now on"})
+    publish(warehouse, accepting)
+    assert warehouse.verify(accepting).checks[-1].accepted == "grams from now on"
 
 
 def test_a_night_that_comes_late_does_not_hide_a_newer_one(tmp_path, warehouse):

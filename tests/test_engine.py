@@ -27,9 +27,9 @@ class Twice:
     def __init__(self):
         self.asked = []
 
-    def score(self, positions):
-        self.asked.append(positions.tolist())
-        return {"twice": (2 * positions).astype(np.float32)}
+    def score(self, points):
+        self.asked.append(points.positions.tolist())
+        return {"twice": (2 * points.positions).astype(np.float32)}
 
 
 def test_scores_what_is_not_excluded_and_nothing_else():

@@ -41,7 +41,7 @@ def test_excludes_what_brute_force_does(condition, tabulated, order, monkeypatch
     assert found.mask(positions).tolist() == expected
     assert found.mask(positions[::-1]).tolist() == expected[::-1]
     assert found.excluded_count == sum(expected)
-    assert found.included(3, 20).tolist() == [index for index in range(3, 20) if not expected[index]]
+    assert found.included(3, 20).positions.tolist() == [index for index in range(3, 20) if not expected[index]]
     assert found.included_count(3, 20) == 17 - sum(expected[3:20])
 
 
@@ -49,7 +49,10 @@ def test_excludes_what_brute_force_does(condition, tabulated, order, monkeypatch
 def test_ranges_add_up(start, middle, condition):
     found = Exclusion(InputSpace(AXES, exclude=condition))
     middle = max(start, middle)
-    assert [*found.included(start, middle), *found.included(middle, 24)] == found.included(start, 24).tolist()
+    assert [
+        *found.included(start, middle).positions,
+        *found.included(middle, 24).positions,
+    ] == found.included(start, 24).positions.tolist()
     assert found.included_count(0, 24) == 24 - found.excluded_count
 
 
@@ -64,7 +67,7 @@ def test_without_a_condition_nothing_is_excluded():
     found = Exclusion(InputSpace(AXES))
     assert found.excluded_count == 0
     assert not found.mask(np.arange(24)).any()
-    assert found.included(2, 5).tolist() == [2, 3, 4]
+    assert found.included(2, 5).positions.tolist() == [2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,18 @@ def test_every_point_exactly_once_in_row_major_order(space):
     axes = [axis.table.column(0).to_pylist() for axis in space.axes]
     assert list(zip(*batch.to_pydict().values(), strict=True)) == list(itertools.product(*axes))
     assert batch.schema == pa.schema([axis.table.schema.field(0) for axis in space.axes])
-    encoded = pa.Table.from_batches([space.columns(np.arange(space.cardinality), dictionary=True)])
+    encoded = pa.Table.from_batches([space.columns_of(space.points_between(0, space.cardinality), dictionary=True)])
     assert encoded.to_pydict() == batch.to_pydict()
+
+
+@hypothesis.given(spaces(), st.data())
+def test_points_of_a_range_are_those_at_its_positions(space, data):
+    start = data.draw(st.integers(0, space.cardinality))
+    stop = data.draw(st.integers(start, space.cardinality))
+    between, at = space.points_between(start, stop), space.points(np.arange(start, stop))
+    assert between.positions.tolist() == at.positions.tolist() == list(range(start, stop))
+    assert [index.tolist() for index in between.indices] == [index.tolist() for index in at.indices]
+    assert {index.dtype for index in (*between.indices, *at.indices)} == {np.dtype(np.int32)}
 
 
 @hypothesis.given(spaces(), st.data())

@@ -1,6 +1,8 @@
 """A lookup answers the right row or says what is at fault; never another row."""
 
 import pathlib
+import subprocess
+import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -209,6 +211,12 @@ def test_an_axis_that_is_gone_is_named(tmp_path):
     pathlib.Path(night.axes[1]).unlink()
     with pytest.raises(ForetableError, match=r"01-weeks\.parquet: cannot read the axis of the published night"):
         find(warehouse, "natality", {"sex": "True", "weeks": "38", "children": "1"})
+
+
+def test_a_lookup_does_not_wait_for_the_import_of_beam_or_tensorflow():
+    code = "import sys, beam_jobs.lookup, beam_jobs.warehouses.duckdb as _; print({'apache_beam', 'tensorflow'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
 
 
 def test_key_arguments():

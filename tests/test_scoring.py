@@ -48,7 +48,7 @@ def serve(model_dir, positions):
 )
 def test_scorer_says_what_serving_says(model_dir, positions):
     expected = serve(model_dir, positions)
-    found = ServingScorer(model_dir, TYPES, OUTPUTS, SPACE).score(positions)
+    found = ServingScorer(model_dir, TYPES, OUTPUTS, SPACE).score(SPACE.points(positions))
     assert {name: values.tobytes() for name, values in found.items() if values.dtype != object} == {
         name: values.numpy().tobytes() for name, values in expected.items() if values.dtype != tf.string
     }

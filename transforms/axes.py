@@ -33,18 +33,26 @@ class Axis:
 
     Attributes:
         kind: as declared in the job file.
-        table: its rows, all distinct; null is the missing value.
+        table: its rows, all distinct, as the prediction table has them; null is the missing value.
         keys: the columns that name a row; by default all.
+        representatives: what stands for each row in the graph, where that is not in the row itself: raw features,
+            row for row.
     """
 
     name: str
     kind: str
     table: pa.Table
     keys: tuple[str, ...] = ()
+    representatives: pa.Table | None = None
 
     def __post_init__(self) -> None:
         if not self.keys:
             object.__setattr__(self, "keys", tuple(self.table.column_names))
+
+    @property
+    def inputs(self) -> pa.Table:
+        """What the model is given for each row; columns that are no features go nowhere."""
+        return self.table if self.representatives is None else self.representatives
 
 
 def build_axis(

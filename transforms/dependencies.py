@@ -1,4 +1,4 @@
-"""Which raw features each output of an exported transform function depends on, and whether it does so row by row.
+"""Which inputs each output of an exported function depends on, and whether it does so row by row.
 
 A conservative walk over the function's graph and the functions that it calls: nothing is run. tf.Transform's own
 `get_transform_input_columns` counts every vocabulary's input in every output, and does not look for what mixes rows.
@@ -38,7 +38,7 @@ def output_dependencies(signature: Any) -> dict[str, Dependency]:
     """What each output of a signature depends on, by the output's name.
 
     Args:
-        signature: a concrete function of a loaded SavedModel, whose inputs are rank 1, `[batch_size]`.
+        signature: a concrete function of a loaded SavedModel, whose inputs are `[batch_size, ...]`.
     """
     import tensorflow as tf
 
@@ -65,16 +65,21 @@ def _arguments(signature: Any, specs: Sequence[Any]) -> dict[str, Value]:
     """What is known of each placeholder: first the features, in the order of their names, then what is captured."""
     captured = signature.captured_inputs
     placeholders = [tensor.op.name for tensor in signature.inputs]
-    if len(placeholders) != len(specs) + len(captured) or any(spec.shape.rank != 1 for spec in specs):
+    if len(placeholders) != len(specs) + len(captured) or any(None in _row_shape(spec) for spec in specs):
         raise _UnknowableError
     shapes = {id(variable.handle): tuple(variable.shape) for variable in signature.variables}
-    values = [Value(frozenset([spec.name]), (BATCH,)) for spec in specs]
+    values = [Value(frozenset([spec.name]), (BATCH, *_row_shape(spec))) for spec in specs]
     for tensor in captured:
         if tensor.dtype.name == "resource":
             values.append(Value(shape=shapes.get(id(tensor)), is_handle=True))
         else:
             values.append(constant_value(tensor.numpy()))
     return dict(zip(placeholders, values, strict=True))
+
+
+def _row_shape(spec: Any) -> tuple[Any, ...]:
+    """Dimensions of a row, None where one is not known."""
+    return tuple(spec.shape[1:]) if spec.shape.rank else (None,)
 
 
 class _Walk:

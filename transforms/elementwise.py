@@ -1,7 +1,7 @@
 """TensorFlow's operations that work value by value, by whether a value's bits depend on where in a batch it lies.
 
-Exact operations are correctly rounded, or work on integers and strings. The others are computed several values at a time in
-the middle of a batch and one by one at its end, by two ways that may differ in the last bit.
+Exact operations are correctly rounded, or work on integers and strings. The others are computed several values at once
+in the middle of a batch and one by one at its end, by two ways that may differ in the last bit.
 """
 
 _ARITHMETIC = {"Abs", "Add", "AddN", "AddV2", "Div", "DivNoNan", "Mul", "MulNoNan", "Neg", "RealDiv", "Sqrt", "Square"}

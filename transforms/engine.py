@@ -13,11 +13,15 @@ import pyarrow as pa
 
 from configs.errors import ForetableError
 from configs.features import ColumnType
-from configs.outputs import Output
+from configs.outputs import ARRAY_TYPES, Output
+from transforms.classes import AxisClasses
 from transforms.exclusion import Exclusion
+from transforms.foreign_models import ForeignCall, ForeignScorer
 from transforms.input_space import InputSpace, load_axes
-from transforms.scoring import Scorer, ServingScorer, check_predictions
+from transforms.scorer_choice import TransformedFeature, choose_scorer
+from transforms.scoring import Scorer, check_predictions
 from transforms.shards import OUTPUT_TYPES
+from transforms.threads import map_ahead
 
 _LOADING = threading.Lock()
 
@@ -30,12 +34,16 @@ class Engine:
         exclusion: of the same space.
         scorer: of the same space.
         outputs: of the scorer.
+        transformed: what the network takes, as far as that is known.
+        classes: of each axis's rows, as far as they are known.
     """
 
     space: InputSpace
     exclusion: Exclusion
     scorer: Scorer
     outputs: tuple[Output, ...]
+    transformed: tuple[TransformedFeature, ...] = ()
+    classes: tuple[AxisClasses, ...] = ()
 
     def score_range(self, start: int, stop: int) -> pa.RecordBatch:
         """The table's rows for the points `[start, stop)`, but for the excluded ones.
@@ -43,37 +51,47 @@ class Engine:
         Raises:
             RefusedError: a prediction is not a finite number.
         """
-        positions = self.exclusion.included(start, stop)
-        batch = self.space.columns(positions, dictionary=True)
-        if len(positions) == 0:
+        points = self.exclusion.included(start, stop)
+        batch = self.space.columns_of(points, dictionary=True)
+        if len(points) == 0:
             arrays = [pa.array([], OUTPUT_TYPES[output.type]) for output in self.outputs for _ in output.columns]
         else:
-            predictions = self.scorer.score(positions)
-            check_predictions(predictions, self.outputs, self.space, positions)
+            predictions = self.scorer.score(points)
+            check_predictions(predictions, self.outputs, self.space, points.positions)
             arrays = prediction_arrays(predictions, self.outputs)
         names = [name for output in self.outputs for name in output.columns]
         return pa.RecordBatch.from_arrays([*batch.columns, *arrays], names=[*batch.schema.names, *names])
 
     def score_ranges(self, ranges: Iterable[tuple[int, int]]) -> Iterator[pa.RecordBatch]:
-        """`score_range` of each, one at a time."""
-        for start, stop in ranges:
-            yield self.score_range(start, stop)
+        """`score_range` of each, in order, a few ahead."""
+        yield from map_ahead(lambda bounds: self.score_range(*bounds), ranges)
 
 
 def make_engine(
-    space: InputSpace, model_dir: str, features: Mapping[str, ColumnType], outputs: Sequence[Output]
+    space: InputSpace,
+    model_dir: str,
+    features: Mapping[str, ColumnType],
+    outputs: Sequence[Output],
+    factoring: bool = True,
+    classes: bool = True,
+    foreign: ForeignCall | None = None,
 ) -> Engine:
     """The engine of a space and an exported model.
 
     Args:
         model_dir: a local folder.
         features: raw features of the model, in any order.
+        factoring: of `choose_scorer`, as is `classes`: the predictions are the same with and without.
+        foreign: how to call the model, if somebody else made it.
 
     Raises:
         ForetableError: the model's serving signature is not one for these features and outputs.
     """
-    scorer = ServingScorer(model_dir, features, outputs, space)
-    return Engine(space, Exclusion(space), scorer, tuple(outputs))
+    if foreign is not None:
+        scorer = ForeignScorer(model_dir, foreign, features, outputs, space)
+        return Engine(space, Exclusion(space), scorer, tuple(outputs))
+    choice = choose_scorer(space, model_dir, features, outputs, factoring, classes)
+    return Engine(space, Exclusion(space), choice.scorer, tuple(outputs), choice.transformed, choice.classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +107,7 @@ class EngineFiles:
         model_version: of the model there; another version is another engine.
         features: raw features of the model, with their types.
         outputs: of the model.
+        foreign: how to call the model, if somebody else made it.
     """
 
     axes_dir: str
@@ -99,6 +118,7 @@ class EngineFiles:
     model_version: str
     features: tuple[tuple[str, ColumnType], ...]
     outputs: tuple[Output, ...]
+    foreign: ForeignCall | None = None
 
 
 def load_engine(files: EngineFiles) -> Engine:
@@ -116,7 +136,7 @@ def _load_engine(files: EngineFiles) -> Engine:
     space = InputSpace(load_axes(files.axes_dir), files.column_names, files.exclude)
     if space.digest() != files.space_hash:
         raise ForetableError(f"{files.axes_dir}: not the axes that plan.json names; run foretable plan again")
-    return make_engine(space, files.model_dir, dict(files.features), files.outputs)
+    return make_engine(space, files.model_dir, dict(files.features), files.outputs, foreign=files.foreign)
 
 
 def prediction_arrays(predictions: Mapping[str, np.ndarray], outputs: Sequence[Output]) -> list[pa.Array]:
@@ -131,6 +151,9 @@ def prediction_arrays(predictions: Mapping[str, np.ndarray], outputs: Sequence[O
     arrays = []
     for output in outputs:
         values = predictions[output.name]
+        if output.type in ARRAY_TYPES.values():
+            arrays.append(_array_column(values, output))
+            continue
         matrix = values.reshape(len(values), -1)
         if values.ndim > 2 or matrix.shape[1] != len(output.columns):
             raise ForetableError(
@@ -142,9 +165,18 @@ def prediction_arrays(predictions: Mapping[str, np.ndarray], outputs: Sequence[O
     return arrays
 
 
+def _array_column(values: np.ndarray, output: Output) -> pa.Array:
+    arrow_type = OUTPUT_TYPES[output.type]
+    rows, width = values.shape
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * width)
+    return pa.ListArray.from_arrays(offsets, _prediction_array(values.ravel(), output), arrow_type)
+
+
 def _prediction_array(values: np.ndarray, output: Output) -> pa.Array:
-    if output.type != "string":
-        return pa.array(values, OUTPUT_TYPES[output.type])
+    """Values of the output's type, `[num_values]`; of an array's elements where it is one."""
+    if not output.type.startswith("string"):
+        arrow_type = OUTPUT_TYPES[output.type]
+        return pa.array(values, arrow_type.value_type if pa.types.is_list(arrow_type) else arrow_type)
     try:
         return pa.array(values, pa.binary()).cast(pa.string())
     except pa.ArrowInvalid as error:

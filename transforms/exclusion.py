@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from configs.errors import JobError, RefusedError
-from transforms.input_space import InputSpace
+from transforms.input_space import InputSpace, Points
 from transforms.sql import evaluate_expression, referenced_columns
 
 MAX_TABULATED = 1 << 24
@@ -62,18 +62,15 @@ class Exclusion:
 
     def mask(self, positions: np.ndarray) -> np.ndarray:
         """Whether the points at these positions are excluded: bool `[num_points]`."""
-        if self._space.exclude is None:
-            return np.zeros(len(positions), bool)
-        indices = self._space.indices(positions)
-        named = np.zeros(len(positions), np.int64)
-        for axis, stride in zip(self._axes, self._subspace.strides, strict=True):
-            named += indices[axis] * stride
-        return self._evaluate(named) if self._tabulated is None else self._tabulated[named]
+        return self._mask(self._space.points(positions))
 
-    def included(self, start: int, stop: int) -> np.ndarray:
-        """Positions in `[start, stop)` that are not excluded, in order."""
-        positions = np.arange(start, stop)
-        return positions if self._space.exclude is None else positions[~self.mask(positions)]
+    def included(self, start: int, stop: int) -> Points:
+        """The points `[start, stop)` that are not excluded, in order."""
+        points = self._space.points_between(start, stop)
+        if self._space.exclude is None:
+            return points
+        excluded = self._mask(points)
+        return points.filter(~excluded) if excluded.any() else points
 
     def included_count(self, start: int, stop: int) -> int:
         """Points in `[start, stop)` that are not excluded."""
@@ -82,6 +79,14 @@ class Exclusion:
         return sum(
             len(self.included(first, min(first + _CHUNK_ROWS, stop))) for first in range(start, stop, _CHUNK_ROWS)
         )
+
+    def _mask(self, points: Points) -> np.ndarray:
+        if self._space.exclude is None:
+            return np.zeros(len(points), bool)
+        named = np.zeros(len(points), np.int64)
+        for axis, stride in zip(self._axes, self._subspace.strides, strict=True):
+            named += points.indices[axis] * np.int64(stride)
+        return self._evaluate(named) if self._tabulated is None else self._tabulated[named]
 
     @functools.cached_property
     def _tabulated(self) -> np.ndarray | None:

@@ -1,8 +1,8 @@
 """What is known of a tensor in a TensorFlow graph without running it: its inputs, its shape, and where its rows are.
 
 A tensor has rows if it holds one group of values for each row of the batch, and each group comes from the same row of
-its inputs alone. Whatever cannot be shown to be so is mixed: it may depend on every input, on every row, and on how many
-rows there are.
+its inputs alone. Whatever cannot be shown to be so is mixed: it may depend on every input, on every row, and on their
+number.
 """
 
 import dataclasses

@@ -27,6 +27,26 @@ _FILE_NUMBER = re.compile(r"(\d+)-\w*\.parquet$")
 
 
 @dataclasses.dataclass(frozen=True)
+class Points:
+    """Some points of a space.
+
+    Attributes:
+        positions: int64 `[num_points]`.
+        indices: for each axis, the points' rows of it, int32 `[num_points]`.
+    """
+
+    positions: np.ndarray
+    indices: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def filter(self, keep: np.ndarray) -> "Points":
+        """Those for which `keep`, bool `[num_points]`, is true."""
+        return Points(self.positions[keep], tuple(index[keep] for index in self.indices))
+
+
+@dataclasses.dataclass(frozen=True)
 class InputSpace:
     """The product of its axes; `exclude` names the points that are not scored but still have their positions.
 
@@ -83,16 +103,42 @@ class InputSpace:
             found.append(index)
         return tuple(found)
 
-    def columns(self, positions: np.ndarray, dictionary: bool = False) -> pa.RecordBatch:
+    def points(self, positions: np.ndarray) -> "Points":
+        """The points at these positions, int64 `[num_points]`, each in `[0, cardinality)`."""
+        return Points(positions, tuple(index.astype(np.int32) for index in self.indices(positions)))
+
+    def points_between(self, start: int, stop: int) -> "Points":
+        """The points `[start, stop)`: as `points` of them all, without a division for each."""
+        indices = tuple(
+            _rows_between(start, stop, stride, rows) for stride, rows in zip(self.strides, self.shape, strict=True)
+        )
+        return Points(np.arange(start, stop), indices)
+
+    def columns(self, positions: np.ndarray) -> pa.RecordBatch:
         """The points at these positions, `[num_points]` rows of `column_names`; null is the missing value.
 
         Args:
             positions: int64 `[num_points]`, each in `[0, cardinality)`.
+        """
+        return self.columns_of(self.points(positions))
+
+    def columns_of(self, points: "Points", dictionary: bool = False) -> pa.RecordBatch:
+        """These points, `[num_points]` rows of `column_names`; null is the missing value.
+
+        Args:
             dictionary: gives strings dictionary-encoded, which is the same to a Parquet file and quicker to make.
         """
-        rows = [pa.array(index) for index in self.indices(positions)]
+        rows = [pa.array(index) for index in points.indices]
         arrays = self._dictionary_arrays if dictionary else self._arrays
         gathered = {name: arrays[name][1].take(rows[arrays[name][0]]) for name in self.column_names}
+        return pa.RecordBatch.from_pydict(gathered)
+
+    def inputs(self, positions: np.ndarray) -> pa.RecordBatch:
+        """What the model is given for the points at these positions, `[num_points]` rows; null is the missing value."""
+        gathered = {}
+        for axis, index in zip(self.axes, self.indices(positions), strict=True):
+            columns = axis.inputs.take(pa.array(index))
+            gathered |= {name: columns[name].combine_chunks() for name in columns.column_names}
         return pa.RecordBatch.from_pydict(gathered)
 
     def position(self, key: Mapping[str, Any]) -> int | None:
@@ -116,7 +162,7 @@ class InputSpace:
         described = [[axis.name, axis.table.num_rows, axis.keys, axis.table.column_names] for axis in self.axes]
         digest.update(json.dumps([described, self.column_names, self.exclude]).encode())
         for axis in self.axes:
-            for column in axis.table.columns:
+            for column in _stored(axis).columns:
                 _update(digest, column)
         return digest.hexdigest()
 
@@ -137,6 +183,22 @@ class InputSpace:
         }
 
 
+def _rows_between(start: int, stop: int, stride: int, rows: int) -> np.ndarray:
+    """An axis's row at each position of `[start, stop)`: each stays for `stride` of them; the first follows the last."""
+    length, first = stop - start, start // stride
+    if stride >= length:  # it changes once, if at all
+        index = np.full(length, first % rows, np.int32)
+        index[min((first + 1) * stride - start, length) :] = (first + 1) % rows
+        return index
+    count, begin = (stop - 1) // stride - first + 1, first % rows
+    if count > rows:
+        index = np.resize(np.roll(np.arange(rows, dtype=np.int32), -begin), count)
+    else:
+        index = np.arange(begin, begin + count, dtype=np.int32)
+        index[rows - begin :] -= rows
+    return np.repeat(index, stride)[start - first * stride :][:length]
+
+
 def save_axes(space: InputSpace, directory: str) -> list[str]:
     """Writes each axis as `NN-<axis>.parquet`, in order, and removes what an earlier try left.
 
@@ -147,9 +209,10 @@ def save_axes(space: InputSpace, directory: str) -> list[str]:
     for index, axis in enumerate(space.axes):
         file_name = re.sub(r"\W", "_", axis.name)
         path = FileSystems.join(directory, f"{index:02d}-{file_name}.parquet")
-        metadata = {_METADATA_KEY: json.dumps({"name": axis.name, "kind": axis.kind, "keys": axis.keys})}
+        described = {"name": axis.name, "kind": axis.kind, "keys": axis.keys, "columns": axis.table.column_names}
+        metadata = {_METADATA_KEY: json.dumps(described)}
         with FileSystems.create(f"{path}.tmp", compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            pq.write_table(axis.table.replace_schema_metadata(metadata), file, compression="zstd")
+            pq.write_table(_stored(axis).replace_schema_metadata(metadata), file, compression="zstd")
         FileSystems.rename([f"{path}.tmp"], [path])
         paths.append(path)
     if stale := [path for path in _files(directory) if path not in paths]:
@@ -174,9 +237,21 @@ def _load_axis(path: str) -> Axis:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             table = pq.read_table(pa.BufferReader(file.read()))
         described = json.loads(table.schema.metadata[_METADATA_KEY])
+        columns = described["columns"]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise ForetableError(f"{path}: cannot read the axis: {error}; run foretable plan again") from error
-    return Axis(described["name"], described["kind"], table.replace_schema_metadata(None), tuple(described["keys"]))
+    table = table.replace_schema_metadata(None)
+    representatives = table.drop_columns(columns) if len(columns) < table.num_columns else None
+    return Axis(described["name"], described["kind"], table.select(columns), tuple(described["keys"]), representatives)
+
+
+def _stored(axis: Axis) -> pa.Table:
+    """The axis's columns, then those of its representatives."""
+    table = axis.table
+    if axis.representatives is not None:
+        for name in axis.representatives.column_names:
+            table = table.append_column(name, axis.representatives[name])
+    return table
 
 
 def _files(directory: str) -> list[str]:
@@ -195,6 +270,8 @@ def _update(digest: Any, column: pa.ChunkedArray) -> None:
     """Hashes values, not buffers: equal columns may differ in chunks, offsets, and what lies under a null."""
     digest.update(str(column.type).encode())
     digest.update(np.packbits(pc.is_null(column).to_numpy()).tobytes())
+    if pa.types.is_boolean(column.type):
+        column = pc.cast(column, pa.int8())
     if not pa.types.is_string(column.type):
         digest.update(pc.fill_null(column, 0).to_numpy().tobytes())
         return

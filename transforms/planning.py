@@ -14,6 +14,7 @@ from configs.features import ColumnType, Feature
 from configs.outputs import Output
 from transforms.blocks import BLOCK_ROWS, ShardRange, block_count
 from transforms.engine import Engine, make_engine
+from transforms.foreign_models import ForeignCall
 from transforms.input_space import InputSpace
 from transforms.scoring import check_features, load_model
 from transforms.shards import Fingerprint, TableColumn, write_shard
@@ -88,12 +89,14 @@ def make_plan(
     outputs: Sequence[Output],
     shard_blocks: int,
     max_points: int,
+    foreign: ForeignCall | None = None,
 ) -> Plan:
     """Plans scoring a space with an exported model, after a short trial of the engine on this machine.
 
     Args:
         model_dir: a local folder.
         max_points: a larger space is refused.
+        foreign: how to call the model, if somebody else made it.
 
     Raises:
         RefusedError: the space has too many points, or values that the transform graph makes no number of.
@@ -103,9 +106,10 @@ def make_plan(
     check_points(space, max_points)
     columns = table_columns(space, features, outputs)
     types: dict[str, ColumnType] = {name: feature.type for name, feature in features.items()}
-    engine = make_engine(space, model_dir, types, outputs)
+    engine = make_engine(space, model_dir, types, outputs, foreign=foreign)
     excluded = engine.exclusion.excluded_count
-    check_features(load_model(model_dir), types, space, engine.exclusion.mask)
+    if foreign is None:
+        check_features(load_model(model_dir), types, space, engine.exclusion.mask)
     rows, blocks = space.cardinality - excluded, block_count(space.cardinality)
     trial = run_trial(engine, columns)
     return Plan(

@@ -10,6 +10,7 @@ from configs.features import ColumnType
 from configs.outputs import Output
 from transforms.blocks import EnumerateShards, ShardRange
 from transforms.engine import EngineFiles, load_engine
+from transforms.foreign_models import ForeignCall
 from transforms.planning import Plan
 from transforms.shards import Fingerprint, ShardRecord, TableColumn, check_shard, write_shard
 
@@ -30,6 +31,7 @@ class PrecomputePredictions(beam.PTransform):
         outputs: of the model.
         predictions_dir: folder of the shards.
         model_version: goes to each shard's metadata, as does `transform_hash`.
+        foreign: how to call the model, if somebody else made it.
     """
 
     plan: Plan
@@ -40,6 +42,7 @@ class PrecomputePredictions(beam.PTransform):
     predictions_dir: str
     model_version: str
     transform_hash: str
+    foreign: ForeignCall | None = None
 
     def __post_init__(self) -> None:
         found = [column.name for column in self.plan.columns if column.role == "output"]
@@ -63,6 +66,7 @@ class PrecomputePredictions(beam.PTransform):
             model_version=self.model_version,
             features=tuple(self.features.items()),
             outputs=tuple(self.outputs),
+            foreign=self.foreign,
         )
         return (
             root

@@ -1,13 +1,10 @@
-"""What is known of an operation's output, from what is known of its inputs. An operation that is not here mixes everything.
-
-Products of matrices and sums are not here: they work row by row, but in another order where the batch has another size.
-"""
+"""What is known of an operation's output, from what is known of its inputs. What is not here mixes everything."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transforms import elementwise
+from transforms import elementwise, row_reductions
 from transforms.graph_values import BATCH, Dim, Shape, Value, broadcast, reshape, rows_value
 
 Rule = Callable[[Any, Sequence[Value]], Value | None]
@@ -264,9 +261,12 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(elementwise.INEXACT, _elementwise(False)),
     **dict.fromkeys(("Identity", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics", "EnsureShape"), _same),
     **dict.fromkeys(("HashTableV2", "VarHandleOp"), _handle),
-    **dict.fromkeys(("Range", "Transpose", "Sum", "Prod", "Mean", "Max", "Min", "MatMul"), _of_constants),
+    **dict.fromkeys(("Range", "Transpose"), _of_constants),
+    **dict.fromkeys(row_reductions.ALONG_LAST, row_reductions.along_last),
+    **dict.fromkeys(row_reductions.REDUCTIONS, row_reductions.reduction),
     **dict.fromkeys(("LowerBound", "UpperBound"), _search),
     **dict.fromkeys(("GatherV2", "ResourceGather"), _gather),
+    "BiasAdd": row_reductions.bias_addition,
     "BroadcastTo": _broadcast_to,
     "Cast": _cast,
     "ConcatV2": _concat,
@@ -275,6 +275,7 @@ _RULES: dict[str, Rule] = {
     "Fill": _fill,
     "LookupTableFindV2": _find,
     "LookupTableSizeV2": _table_size,
+    "MatMul": row_reductions.matrix_product,
     "OneHot": _one_hot,
     "Pack": _pack,
     "Rank": _rank,

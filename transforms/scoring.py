@@ -18,9 +18,10 @@ from configs.features import ColumnType
 from configs.outputs import Output
 from transforms.blocks import BLOCK_ROWS
 from transforms.columns import graph_column, graph_inputs
-from transforms.input_space import InputSpace
+from transforms.input_space import InputSpace, Points
+from transforms.threads import settle_tensorflow_threads
 
-SERVING, TRANSFORM = "serving_default", "transform"
+SERVING, TRANSFORM, PREDICT_TRANSFORMED = "serving_default", "transform", "predict_transformed"
 _NUMPY_KINDS: dict[str, str] = {"float": "f", "int": "i", "string": "O"}
 _LOADING = threading.Lock()
 
@@ -28,8 +29,8 @@ _LOADING = threading.Lock()
 class Scorer(Protocol):
     """Computes predictions for points of a space."""
 
-    def score(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """Predictions for the points at `positions`, `[num_rows]`.
+    def score(self, points: Points) -> dict[str, np.ndarray]:
+        """Predictions for these points, as one batch.
 
         Returns:
             By the output's name, `[num_rows]` or `[num_rows, num_classes]`: float32, int64, or bytes objects.
@@ -58,6 +59,7 @@ def load_model(model_dir: str) -> Any:
 @functools.lru_cache(maxsize=2)  # a candidate and its baseline
 def _load(model_dir: str, stamp: tuple[int, ...]) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    settle_tensorflow_threads()
     import tensorflow as tf
 
     try:
@@ -104,20 +106,19 @@ class ServingScorer:
         self._serving = _signature(load_model(model_dir), SERVING)
         check_signature(model_dir, self._serving, features, outputs)
         self._outputs = tuple(outputs)
-        self._space = space
         # Strings stay in TensorFlow: as numpy objects, a block of them takes longer to hand over than to score.
         self._values = {
-            name: (index, tf.constant(graph_column(axis.table[name], features[name]).to_numpy(zero_copy_only=False)))
+            name: (index, tf.constant(graph_column(axis.inputs[name], features[name]).to_numpy(zero_copy_only=False)))
             for index, axis in enumerate(space.axes)
-            for name in axis.table.column_names
+            for name in axis.inputs.column_names
             if name in features
         }
 
-    def score(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """Predictions for the points at `positions`, `[num_rows]`: see `Scorer`."""
+    def score(self, points: Points) -> dict[str, np.ndarray]:
+        """Predictions for these points: see `Scorer`."""
         import tensorflow as tf
 
-        indices = [tf.constant(index) for index in self._space.indices(positions)]
+        indices = [tf.constant(index) for index in points.indices]
         inputs = {name: tf.gather(values, indices[axis]) for name, (axis, values) in self._values.items()}
         predictions = self._serving(**inputs)
         return {output.name: predictions[output.name].numpy() for output in self._outputs}
@@ -138,7 +139,7 @@ def check_signature(
             f"{model_dir}: the model takes {', '.join(sorted(taken))};"
             f" the job's features are {', '.join(sorted(features))}"
         )
-    expected = {name: (taken, kind) for name, kind in features.items()}
+    expected: dict[str, tuple[Any, str]] = {name: (taken, kind) for name, kind in features.items()}
     expected |= {output.name: (given, output.type) for output in outputs}
     for name, (specs, kind) in expected.items():
         if name not in specs:
@@ -157,14 +158,15 @@ def check_predictions(
         RefusedError: one is not; names the output and the key of the first.
     """
     for output in outputs:
-        if output.type != "float":
+        if not output.type.startswith("float"):
             continue
         finite = np.isfinite(predictions[output.name])
         if finite.all():
             continue
         rows = finite.reshape(len(positions), -1).all(axis=1)
         first = int(np.argmin(rows))
-        value = predictions[output.name][first]
+        row = np.atleast_1d(predictions[output.name][first])
+        value = row[~np.isfinite(row)][0]
         raise RefusedError(
             f"the model's output {output.name!r} is {value} for {describe_point(space, int(positions[first]))}"
             f" ({len(rows) - int(rows.sum())} such rows in this block); nothing was published"
@@ -196,7 +198,7 @@ def check_features(
             positions = positions[~excluded(positions)]
             if len(positions) == 0:
                 continue
-            for name, values in predict(model, space.columns(positions), features, TRANSFORM).items():
+            for name, values in predict(model, space.inputs(positions), features, TRANSFORM).items():
                 if values.dtype.kind == "f" and not np.isfinite(values).all():
                     finite = np.isfinite(values.reshape(len(positions), -1)).all(axis=1)
                     point = describe_point(space, int(positions[np.argmin(finite)]))

@@ -19,12 +19,18 @@ from apache_beam.io.filesystems import FileSystems
 
 from configs.errors import ForetableError
 from configs.features import ColumnType
+from configs.outputs import ARRAY_TYPES, OutputType
 from transforms.blocks import BLOCK_ROWS, ShardRange
 from transforms.columns import ARROW_TYPES
 
 FORMAT = 1
 # A model's float is a float32, and is kept so.
-OUTPUT_TYPES: dict[ColumnType, pa.DataType] = {**ARROW_TYPES, "float": pa.float32()}
+_VALUE_TYPES: dict[ColumnType, pa.DataType] = {**ARROW_TYPES, "float": pa.float32()}
+OUTPUT_TYPES: dict[OutputType, pa.DataType] = {
+    name: arrow_type
+    for column_type, value_type in _VALUE_TYPES.items()
+    for name, arrow_type in ((column_type, value_type), (ARRAY_TYPES[column_type], pa.list_(value_type)))
+}
 _METADATA_KEY = b"foretable"
 _READ_BYTES = 1 << 20
 
@@ -34,19 +40,21 @@ class TableColumn:
     """A column of the prediction table.
 
     Attributes:
+        type: an array only of an output.
         role: `key` names a row, `output` is the model's; `feature` is an input that names no row, beside the keys of a
             `rows` axis that has some.
     """
 
     name: str
-    type: ColumnType
+    type: OutputType
     role: Literal["key", "feature", "output"]
     description: str = ""
 
     @property
     def arrow_type(self) -> pa.DataType:
         """Its type in a shard."""
-        return OUTPUT_TYPES[self.type] if self.role == "output" else ARROW_TYPES[self.type]
+        is_key_float = self.type == "float" and self.role != "output"
+        return ARROW_TYPES["float"] if is_key_float else OUTPUT_TYPES[self.type]
 
 
 def table_schema(columns: Iterable[TableColumn]) -> pa.Schema:
@@ -240,6 +248,7 @@ def _open_writer(file: "_HashingFile", columns: tuple[TableColumn, ...], schema:
         # Keys repeat and predictions do not. Byte-stream split would make those a quarter smaller in the same time, but
         # BigQuery does not document that it reads it.
         use_dictionary=[column.name for column in columns if column.name not in floats],
+        write_batch_size=BLOCK_ROWS,
         write_page_checksum=True,
         store_schema=False,  # readers get the plain types, whatever was dictionary-encoded here
     )

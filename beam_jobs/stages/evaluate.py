@@ -21,15 +21,16 @@ from transforms.skew import SkewReport, measure_skew
 
 def run(night: Night) -> dict[str, Any]:
     """Writes metrics.json; the verdict is the marker."""
-    model = artifacts.scoring_model(night.run.path)
+    settings = night.trained_job.evaluation
+    model = artifacts.trained_model(night.run.path)
     with contextlib.ExitStack() as stack:
         candidate_path = stack.enter_context(artifacts.local_model(model))
         candidate = _evaluated(night, model, candidate_path)
         baseline, note = _baseline(night, model, stack)
         evaluation = _evaluate(night, candidate, baseline)
     trained_tonight = model.run_path == night.run.path
-    skew = compare_features(night, model, night.run, night.job.evaluation.skew_rows) if trained_tonight else None
-    blessing = judge(evaluation.candidate, evaluation.baseline, night.job.evaluation.thresholds, skew)
+    skew = compare_features(night, model, night.run, settings.skew_rows) if trained_tonight else None
+    blessing = judge(evaluation.candidate, evaluation.baseline, settings.thresholds, skew)
     return {
         **dataclasses.asdict(blessing),
         "model_version": model.model_version,
@@ -44,8 +45,9 @@ def run(night: Night) -> dict[str, Any]:
 def _evaluated(night: Night, model: lineage.TrainedModel, path: str) -> EvaluatedModel:
     prepared = night.run.read_marker(prepare.STAGE.marker)
     assert prepared is not None
-    outputs = artifacts.outputs_of(night.job, model)
-    return EvaluatedModel(path, task_metrics(night.job.task, outputs, model.classes, prepared["label_mean"]))
+    job = night.trained_job
+    outputs = artifacts.outputs_of(job, model)
+    return EvaluatedModel(path, task_metrics(job.task, outputs, model.classes, prepared["label_mean"]))
 
 
 def _baseline(
@@ -59,7 +61,7 @@ def _baseline(
     if model is None:
         return None, f"the published night's model is gone: {published.run_dir}"
     path = stack.enter_context(artifacts.local_model(model))
-    outputs = model_outputs(night.job.label, night.job.task, model.classes)
+    outputs = model_outputs(night.trained_job.label, night.trained_job.task, model.classes)
     reason = why_not_comparable(path, feature_types(night.job), outputs)
     if reason is not None:
         night.console.line(f"evaluate     the published model cannot be compared: {reason}", "yellow")
@@ -71,9 +73,8 @@ def _baseline(
 def _evaluate(night: Night, candidate: EvaluatedModel, baseline: EvaluatedModel | None) -> Evaluation:
     shards = storage.list_files(night.run.file("examples"), "eval-*.parquet")
     metrics_path = night.run.file("metrics.json")
-    transform = EvaluateModel(
-        shards, candidate, feature_types(night.job), night.job.label.name, night.job.evaluation.slices, baseline
-    )
+    job = night.trained_job
+    transform = EvaluateModel(shards, candidate, feature_types(job), job.label.name, job.evaluation.slices, baseline)
     with night.console.progress("evaluate", "shards", None, lambda: 0):
         run_pipeline(lambda root: root | transform | WriteJson(metrics_path), night.beam_options)
     (evaluation,) = storage.read_json(metrics_path)
@@ -84,7 +85,7 @@ def compare_features(night: Night, model: lineage.TrainedModel, trained: RunDire
     """Compares what training read in the run `trained` with what the exported model makes of the same raw rows."""
     with artifacts.local_model(model) as model_path:
         pairs = artifacts.shard_pairs(trained)
-        return measure_skew(model_path, pairs, feature_types(night.job), night.job.label.name, rows)
+        return measure_skew(model_path, pairs, feature_types(night.job), night.trained_job.label.name, rows)
 
 
 def gate(marker: dict[str, Any]) -> None:
@@ -108,4 +109,4 @@ def summary(marker: dict[str, Any]) -> str:
 
 _SHOWN = ("mae", "mae_constant", "rmse", "r2", "auc", "accuracy", "precision", "recall", "top_k_accuracy", "log_loss")
 
-STAGE = Stage("evaluate", (prepare.STAGE, train.STAGE), run, summary, gate=gate)
+STAGE = Stage("evaluate", (prepare.STAGE, train.STAGE), run, summary, gate=gate, makes_model=True)

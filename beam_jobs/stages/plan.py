@@ -2,36 +2,38 @@
 
 import pyarrow as pa
 
-from beam_jobs import artifacts, lineage, storage
+from beam_jobs import artifacts, storage
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.stages import prepare, train
+from configs.job import ForeignJob
 from transforms.axes import build_axis
 from transforms.examples import read_table
 from transforms.input_space import InputSpace, save_axes
 from transforms.planning import Plan, make_plan
-from transforms.vocabularies import vocabulary_words
 
 
 def run(night: Night) -> dict[str, object]:
     """Writes the axes and plans scoring their product."""
-    model = artifacts.scoring_model(night.run.path)
+    model = artifacts.scoring_model(night.job, night.run.path)
+    if isinstance(night.job, ForeignJob):
+        night.console.line("plan         the model brings no transform graph: axis factoring and classes are off")
     space = build_space(night, model)
     plan = plan_space(night, model, space)
     save_axes(space, night.run.file("axes"))
     return {"plan": plan.to_json()}
 
 
-def build_space(night: Night, model: lineage.TrainedModel) -> InputSpace:
+def build_space(night: Night, model: artifacts.ScoringModel) -> InputSpace:
     """The input space that the job file declares, with the vocabularies of the model's own transform graph."""
     job = night.job
-    with storage.local_copy(model.transform_path) as transform_output:
+    with artifacts.vocabularies_of(model) as words:
         axes = tuple(
             build_axis(
                 name,
                 node,
                 job.features,
                 read=lambda source, columns: read_table(source, columns),
-                words=lambda feature: vocabulary_words(transform_output, feature),
+                words=words,
                 examples=lambda: _examples(night),
             )
             for name, node in job.input_space.axes.items()
@@ -39,7 +41,7 @@ def build_space(night: Night, model: lineage.TrainedModel) -> InputSpace:
     return artifacts.space_of(job, axes)
 
 
-def plan_space(night: Night, model: lineage.TrainedModel, space: InputSpace) -> Plan:
+def plan_space(night: Night, model: artifacts.ScoringModel, space: InputSpace) -> Plan:
     """Plans scoring the space with the model."""
     job = night.job
     with artifacts.local_model(model) as model_path:
@@ -50,14 +52,18 @@ def plan_space(night: Night, model: lineage.TrainedModel, space: InputSpace) -> 
             artifacts.outputs_of(job, model),
             job.precompute.shard_blocks,
             job.input_space.max_points,
+            foreign=artifacts.foreign_call_of(job),
         )
 
 
 def _examples(night: Night) -> pa.Table:
-    """Features of tonight's examples, both splits; of the source itself where no night has read it yet."""
+    """Features of tonight's examples, both splits; of the source itself where no night has read it, or ever will."""
     types = feature_types(night.job)
-    if night.run.read_marker(prepare.STAGE.marker) is None:
+    if isinstance(night.job, ForeignJob):
+        assert night.job.source is not None, night.job.name
         return read_table(night.job.source, types)
+    if night.run.read_marker(prepare.STAGE.marker) is None:
+        return read_table(night.trained_job.source, types)
     shards = storage.list_files(night.run.file("examples"), "*.parquet")
     return pa.concat_tables(artifacts.read_examples(shard, list(types)) for shard in shards)
 

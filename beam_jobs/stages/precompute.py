@@ -3,6 +3,7 @@
 from typing import Any
 
 from beam_jobs import artifacts, storage
+from beam_jobs.foreign_models import GivenModel, check_unchanged
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import run_pipeline
 from beam_jobs.stages import evaluate, plan, train
@@ -18,7 +19,7 @@ def run(night: Night) -> dict[str, Any]:
     planned = night.run.read_marker(plan.STAGE.marker)
     assert planned is not None
     space_plan = Plan.from_json(planned["plan"])
-    model = artifacts.scoring_model(night.run.path)
+    model = artifacts.scoring_model(night.job, night.run.path)
     folder, records_path = night.run.file("predictions"), night.run.file("shards.json")
     storage.make_folder(folder)
     with artifacts.local_model(model) as model_path:
@@ -31,10 +32,13 @@ def run(night: Night) -> dict[str, Any]:
             predictions_dir=folder,
             model_version=model.model_version,
             transform_hash=model.transform_hash,
+            foreign=artifacts.foreign_call_of(night.job),
         )
         finished = lambda: len(storage.list_files(folder, "part-*.parquet"))  # noqa: E731
         with night.console.progress("precompute", "shards", space_plan.shards, finished):
             run_pipeline(lambda root: root | transform | WriteJson(records_path), night.beam_options)
+    if isinstance(model, GivenModel):
+        check_unchanged(model)
     records = [ShardRecord(**record) for record in storage.read_json(records_path)]
     manifest = make_manifest(records, space_plan.columns, transform.fingerprint)
     if manifest.rows != space_plan.rows or len(records) != space_plan.shards:

@@ -24,7 +24,7 @@ from transforms.transformed_examples import TransformExamples
 
 def settings(night: Night) -> dict[str, str]:
     """Whether a model is to be trained decides how much there is to prepare."""
-    reused = lineage.model_to_reuse(night.job, night.run, night.train_now)
+    reused = lineage.model_to_reuse(night.trained_job, night.run, night.train_now)
     return {"training": "due" if reused is None else f"reuses {reused.model_version} of {reused.run_date}"}
 
 
@@ -34,7 +34,7 @@ def run(night: Night) -> dict[str, Any]:
     Raises:
         RefusedError: the examples are not what the job expects; a line for each reason.
     """
-    job = night.job
+    job = night.trained_job
     examples = _ingest(night)
     statistics = text_format.Parse(
         storage.read_bytes(night.run.file("statistics.pbtxt")), statistics_pb2.DatasetFeatureStatisticsList()
@@ -57,7 +57,7 @@ def run(night: Night) -> dict[str, Any]:
 
 
 def _ingest(night: Night) -> IngestionSummary:
-    job, summary_path, folder = night.job, night.run.file("ingestion.json"), night.run.file("examples")
+    job, summary_path, folder = night.trained_job, night.run.file("ingestion.json"), night.run.file("examples")
     ingest = IngestExamples(
         source=job.source,
         split=job.split,
@@ -84,7 +84,7 @@ def _refuse(night: Night, anomalies: tuple[Anomaly, ...]) -> None:
 
 
 def _classes(night: Night, examples: IngestionSummary) -> list[str] | None:
-    task = night.job.task
+    task = night.trained_job.task
     if not isinstance(task, Multiclass):
         return None
     return (
@@ -105,7 +105,7 @@ def _label_mean(statistics: statistics_pb2.DatasetFeatureStatisticsList, label: 
 
 def _transform(night: Night, classes: list[str] | None) -> str:
     """Analyses the train split, transforms both splits with the graph that comes of it; returns the graph's hash."""
-    job, run_dir = night.job, night.run
+    job, run_dir = night.trained_job, night.run
     transform_output, transformed = run_dir.file("transform_output"), run_dir.file("transformed_examples")
     if job.preprocessing_fn is not None:
         preprocessing_fn = load_preprocessing_fn(job.preprocessing_fn)
@@ -145,4 +145,4 @@ def summary(marker: dict[str, Any]) -> str:
     return f"{marker['rows']['train']:,} train rows, {marker['rows']['eval']:,} eval rows{bad_rows}"
 
 
-STAGE = Stage("prepare", (), run, summary, settings)
+STAGE = Stage("prepare", (), run, summary, settings, makes_model=True)

@@ -1,5 +1,6 @@
 """publish: load, verify, switch. Readers see last night's table or tonight's, whole, and nothing else."""
 
+import dataclasses
 from typing import Any
 
 from beam_jobs import artifacts, storage
@@ -14,26 +15,29 @@ def run(night: Night) -> dict[str, Any]:
     job = night.job
     planned, blessed = night.run.read_marker(plan.STAGE.marker), night.run.read_marker(evaluate.STAGE.marker)
     assert planned is not None
-    assert blessed is not None
+    metrics = blessed["metrics"] if blessed is not None else {}  # nobody judges a model that the job is given
+    manifest = artifacts.manifest_of(night.run)
     space_plan = Plan.from_json(planned["plan"])
     coming = base.Night(
         job=job.name,
         run_date=night.run.run_date,
         run_id=night.run.run_id,
         run_dir=night.run.path,
-        manifest=artifacts.manifest_of(night.run),
+        manifest=manifest,
         axes=tuple(storage.list_files(night.run.file("axes"), "*.parquet")),
         planned_rows=space_plan.rows,
         excluded=space_plan.excluded,
         exclude=space_plan.exclude,
         description=job.description,
-        metrics={name: value for name, value in blessed["metrics"].items() if value is not None},
-        labels={"run_id": night.run.run_id, "model_version": blessed["model_version"]},
+        metrics={name: value for name, value in metrics.items() if value is not None},
+        labels={"run_id": night.run.run_id, "model_version": manifest.model_version},
+        accepted={"schema": "publish.allow_schema_change"} if job.publish.allow_schema_change else {},
     )
     warehouse = open_warehouse(job)
     table = warehouse.load(coming)
     verification = warehouse.verify(coming)
-    record = warehouse.switch(coming)
+    accepted = {check.name: check.accepted for check in verification.checks if check.accepted is not None}
+    record = warehouse.switch(dataclasses.replace(coming, accepted=accepted))
     expired = warehouse.expire(job.name, night.run.run_date, job.publish.retention_days)
     return {
         "table": table,

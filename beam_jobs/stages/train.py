@@ -25,7 +25,7 @@ def run(night: Night) -> dict[str, Any]:
     Raises:
         ForetableError: the trainer failed.
     """
-    reused = lineage.model_to_reuse(night.job, night.run, night.train_now)
+    reused = lineage.model_to_reuse(night.trained_job, night.run, night.train_now)
     if reused is not None:
         return {
             "trained_in": reused.run_path,
@@ -43,7 +43,7 @@ def run(night: Night) -> dict[str, Any]:
         "trained_in": night.run.path,
         "run_id": night.run.run_id,
         "run_date": night.run.run_date.isoformat(),
-        "definition": lineage.model_definition(night.job),
+        "definition": lineage.model_definition(night.trained_job),
         "classes": prepared["classes"],
         **{name: value for name, value in done.items() if name != "event"},
     }
@@ -67,7 +67,8 @@ def _train(night: Night, run_path: str, logs: str) -> dict[str, Any]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
             assert process.stdout is not None
-            with night.console.progress("train", "epochs", night.job.model.training.epochs, lambda: epochs_done):
+            epochs = night.trained_job.model.training.epochs
+            with night.console.progress("train", "epochs", epochs, lambda: epochs_done):
                 for line in process.stdout:
                     event = _event(line)
                     epochs_done = event.get("epoch", epochs_done)
@@ -104,4 +105,4 @@ def summary(marker: dict[str, Any]) -> str:
     return f"model {marker['model_version']}, {marker['parameters']:,} parameters, {marker['epochs']} epochs"
 
 
-STAGE = Stage("train", (prepare.STAGE,), run, summary)
+STAGE = Stage("train", (prepare.STAGE,), run, summary, makes_model=True)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
-from configs.features import ColumnType
+from configs.outputs import OutputType
 
 if TYPE_CHECKING:
     from transforms.shards import Manifest  # its import takes seconds of Beam, which a lookup does not need
 
 Value = str | float | int | None
+Cell = Value | list[str] | list[float] | list[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,12 @@ class Column:
     """A column of a published table.
 
     Attributes:
+        type: an array only of an output.
         role: `key` names a row, `feature` is an input beside the keys of a `rows` axis, `output` is the model's.
     """
 
     name: str
-    type: ColumnType
+    type: OutputType
     role: Literal["key", "feature", "output"]
     description: str = ""
 
@@ -223,7 +225,7 @@ class Warehouse(Protocol):
     def expire(self, job: str, today: datetime.date, retention_days: int) -> tuple[NightRecord, ...]:
         """Removes the tables of nights `retention_days` old or older, but never the current one; returns them."""
 
-    def row(self, record: NightRecord, key: Mapping[str, Value], position: int) -> dict[str, Value] | None:
+    def row(self, record: NightRecord, key: Mapping[str, Value], position: int) -> dict[str, Cell] | None:
         """The row of a night's table that has exactly these key values, or None.
 
         Args:

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from beam_jobs import storage
-from beam_jobs.warehouses.base import Night, NightRecord, Value, Verification
+from beam_jobs.warehouses.base import Cell, Night, NightRecord, Value, Verification
 from beam_jobs.warehouses.duckdb_catalog import (
     Catalog,
     CatalogNight,
@@ -57,7 +57,7 @@ class DuckDBWarehouse:
 
     def verify(self, night: Night) -> Verification:
         """Proves in one scan that the shards hold each point of the space once, with a prediction."""
-        return verify_table(night, _paths(night), self.current(night.job))
+        return verify_table(night, _paths(night), self._before(night))
 
     def switch(self, night: Night) -> NightRecord:
         """Records the night and shows it to readers, by one rename; a night older than theirs is only kept."""
@@ -68,7 +68,7 @@ class DuckDBWarehouse:
         )
 
         def record(nights: Nights) -> Nights:
-            before = next((n for n in nights if _is(n, night.job, night.run_id)), None)
+            before = next((n for n in nights if n.record.table == night.table), None)
             current = _current(nights, night.job)
             is_late = current is not None and current.record.run_date > night.run_date
             status = "kept" if is_late else "current"
@@ -80,7 +80,7 @@ class DuckDBWarehouse:
             return (*others, added) if is_late else _with_current((*others, added), added)
 
         nights = self._catalog.change(record)
-        return next(n.record for n in nights if _is(n, night.job, night.run_id))
+        return next(n.record for n in nights if n.record.table == night.table)
 
     def current(self, job: str) -> NightRecord | None:
         """The night that readers see."""
@@ -130,7 +130,7 @@ class DuckDBWarehouse:
         )
         return newest_first(night.record for night in expired)
 
-    def row(self, record: NightRecord, key: Mapping[str, Value], position: int) -> dict[str, Value] | None:
+    def row(self, record: NightRecord, key: Mapping[str, Value], position: int) -> dict[str, Cell] | None:
         """The row with exactly this key, from the one shard that it can be in."""
         night = self._night(record)
         block = position // night.block_rows
@@ -170,9 +170,18 @@ class DuckDBWarehouse:
         export_night(night.record, [shard.path for shard in night.shards], records, pathlib.Path(path), force)
         return night.record.rows
 
+    def _before(self, night: Night) -> NightRecord | None:
+        """What readers see; where that is this very night, published by an earlier try, the one they saw before it."""
+        records = self.runs(night.job)
+        current = next((record for record in records if record.is_current), None)
+        if current is None or current.table != night.table:
+            return current
+        others = [record for record in records if record.table != night.table]
+        return max(others, key=lambda record: record.published_at, default=None)
+
     def _night(self, record: NightRecord) -> CatalogNight:
         for night in self._catalog.read():
-            if _is(night, record.job, record.run_id):
+            if night.record.table == record.table:
                 return night
         raise ForetableError(f"{self.location}: has no night {record.table}")
 
@@ -182,10 +191,6 @@ def _paths(night: Night) -> list[str]:
         raise JobError(f"workspace: {night.run_dir!r}: expected a local folder for a duckdb warehouse")
     folder = pathlib.Path(night.run_dir).resolve() / PREDICTIONS_FOLDER
     return [str(folder / shard.name) for shard in night.manifest.shards]
-
-
-def _is(night: CatalogNight, job: str, run_id: str) -> bool:
-    return night.record.job == job and night.record.run_id == run_id
 
 
 def _current(nights: Nights, job: str) -> CatalogNight | None:

@@ -226,7 +226,10 @@ def _same_key(axis: _Axis) -> str:
 
 def _no_prediction(column: Column) -> str:
     name = quote(column.name)
-    return f"{name} IS NULL OR NOT isfinite({name})" if column.type == "float" else f"{name} IS NULL"
+    wrong = "{0} IS NULL OR NOT isfinite({0})" if column.type.startswith("float") else "{0} IS NULL"
+    if not column.type.endswith("[]"):
+        return wrong.format(name)
+    return f"{name} IS NULL OR len(list_filter({name}, lambda value: {wrong.format('value')})) > 0"
 
 
 def _check_schema(night: Night, previous: NightRecord | None) -> Check:

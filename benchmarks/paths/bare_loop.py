@@ -54,7 +54,7 @@ def score_batches(work: Work, batch_rows: int) -> Iterator[dict[str, np.ndarray]
 PATHS = tuple(
     ScoringPath(
         name=f"bare_loop_{batch_rows}",
-        settings=f"serving_default on batches of {batch_rows:,} rows that lie ready as tensors; nothing enumerated or written",
+        settings=f"serving_default on batches of {batch_rows:,} rows that lie ready as tensors; nothing is written",
         prepare=functools.partial(prepare, batch_rows=batch_rows),
         expected_rows_per_second=expected,
     )

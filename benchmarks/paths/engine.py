@@ -9,7 +9,7 @@ import functools
 import glob
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import apache_beam as beam
 
@@ -67,29 +67,31 @@ class ScoreVariant(beam.PTransform):
 
     Attributes:
         rows: to score, from the space's first.
-        switches: further arguments of `make_engine`.
+        factoring: of `make_engine`, as is `classes`.
     """
 
     work: Work
     rows: int
-    switches: Mapping[str, bool]
+    factoring: bool
+    classes: bool
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[ShardRecord]:
         """Wires the transform."""
         return (
             root
             | "EnumerateShards" >> EnumerateShards(self.rows, SHARD_BLOCKS)
-            | "ScoreShards" >> beam.ParDo(_ScoreShards(self.work, self.switches))
+            | "ScoreShards" >> beam.ParDo(_ScoreShards(self.work, self.factoring, self.classes))
         )
 
 
 class _ScoreShards(beam.DoFn):
-    def __init__(self, work: Work, switches: Mapping[str, bool]):
+    def __init__(self, work: Work, factoring: bool, classes: bool):
         self._work = work
-        self._switches = switches
+        self._factoring = factoring
+        self._classes = classes
 
     def setup(self) -> None:
-        self._engine = _load_engine(self._work, self._switches)
+        self._engine = _load_engine(self._work, self._factoring, self._classes)
 
     def process(self, shard: ShardRange) -> Iterator[ShardRecord]:
         work = self._work
@@ -102,16 +104,18 @@ class _ScoreShards(beam.DoFn):
 _ENGINES: dict[str, Engine] = {}
 
 
-def _load_engine(work: Work, switches: Mapping[str, bool]) -> Engine:
+def _load_engine(work: Work, factoring: bool, classes: bool) -> Engine:
     """Once per process, as `transforms.engine.load_engine` does it."""
     if work.directory not in _ENGINES:
         model = work.model
-        _ENGINES[work.directory] = make_engine(work.space, model.model_dir, work.types, model.outputs, **switches)
+        _ENGINES[work.directory] = make_engine(
+            work.space, model.model_dir, work.types, model.outputs, factoring, classes
+        )
     return _ENGINES[work.directory]
 
 
-def _prepare_variant(work: Work, switches: Mapping[str, bool]) -> Callable[[], int]:
-    return _after_one_block(work, lambda rows: ScoreVariant(work, rows, switches))
+def _prepare_variant(work: Work, factoring: bool, classes: bool) -> Callable[[], int]:
+    return _after_one_block(work, lambda rows: ScoreVariant(work, rows, factoring, classes))
 
 
 def _after_one_block(work: Work, make_transform: Callable[[int], beam.PTransform]) -> Callable[[], int]:
@@ -134,18 +138,18 @@ def _after_one_block(work: Work, make_transform: Callable[[int], beam.PTransform
     return run_all
 
 
-_SETTINGS = f"blocks of {BLOCK_ROWS:,}, {SHARD_BLOCKS} blocks a shard, zstd 1 with page checksums; FnApiRunner, one process"
+_SETTINGS = f"blocks of {BLOCK_ROWS:,}, {SHARD_BLOCKS} blocks a shard, zstd 1 with page checksums; one process"
 PATHS = (
     ScoringPath(
         name="engine_columnar",
         settings=f"serving_default on blocks as columns, neither factoring nor classes; {_SETTINGS}",
-        prepare=functools.partial(_prepare_variant, switches={"factoring": False, "classes": False}),
+        prepare=functools.partial(_prepare_variant, factoring=False, classes=False),
         expected_rows_per_second=1_500_000,
     ),
     ScoringPath(
         name="engine_factored",
         settings=f"axes transformed once each, no classes; {_SETTINGS}",
-        prepare=functools.partial(_prepare_variant, switches={"factoring": True, "classes": False}),
+        prepare=functools.partial(_prepare_variant, factoring=True, classes=False),
         expected_rows_per_second=3_000_000,
     ),
     ScoringPath(

@@ -22,11 +22,13 @@ class PredictRow(beam.DoFn):
         self._work = work
 
     def setup(self) -> None:
+        """Loads the model."""
         from transforms.scoring import load_model
 
         self._signature = load_model(self._work.model.model_dir).signatures["serving_default"]
 
     def process(self, row: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+        """The row with its predictions."""
         import tensorflow as tf
 
         named = dict(zip(self._work.space.column_names, row, strict=True))
@@ -54,7 +56,7 @@ def _prepare(work: Work) -> Callable[[], int]:
 PATHS = (
     ScoringPath(
         name="per_row",
-        settings="a DoFn that calls serving_default with one row; WriteToParquet, zstd; FnApiRunner, a process a core",
+        settings="a DoFn that calls serving_default with one row; WriteToParquet, zstd; a process a core",
         prepare=_prepare,
         expected_rows_per_second=1_000,
     ),

@@ -24,6 +24,7 @@ class Predict:
         self._score(np.arange(min(BATCH_ROWS, work.rows)))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        """The points at the positions, with their predictions."""
         self._work.start_clock()
         return self._score(batch["id"])
 
@@ -51,7 +52,7 @@ def _prepare(work: Work) -> Callable[[], int]:
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=1,
         )
-        scored.write_parquet(work.directory, arrow_parquet_args={"compression": "zstd"})
+        scored.write_parquet(work.directory, compression="zstd")
         return work.rows
 
     return run
@@ -61,8 +62,8 @@ PATHS = (
     ScoringPath(
         name="ray_data",
         settings=(
-            f"ray.data.range, map_batches with actors on batches of {BATCH_ROWS:,}, write_parquet, zstd; an actor a core but"
-            " one, which the Parquet writer gets"
+            f"ray.data.range, map_batches with actors on batches of {BATCH_ROWS:,}, write_parquet, zstd; an actor a"
+            " core but one, which the Parquet writer gets"
         ),
         prepare=_prepare,
         expected_rows_per_second=100_000,

@@ -6,9 +6,9 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io.parquetio import WriteToParquetBatched
 
 from benchmarks.paths.rows import columns_of, run_on_all_cores
+from benchmarks.paths.run_inference import WriteTables
 from benchmarks.work import ScoringPath, Work
 from transforms.columns import adapter_batch
 
@@ -47,12 +47,11 @@ def _prepare(work: Work) -> Callable[[], int]:
     def define(ranges: beam.PCollection) -> beam.PCollection:
         return (
             ranges
-            | "Examples"
-            >> beam.FlatMap(enumerate_examples, work).with_output_types(tuple[tuple[Any, ...], bytes])
+            | "Examples" >> beam.FlatMap(enumerate_examples, work).with_output_types(tuple[tuple[Any, ...], bytes])
             | "Score" >> RunInference(spec)
             | "Batch" >> beam.BatchElements(BATCH_ROWS, BATCH_ROWS)
             | "ToTable" >> beam.Map(to_table, work)
-            | "Write" >> WriteToParquetBatched(work.file("part"), work.schema, codec="zstd", file_name_suffix=".parquet")
+            | "Write" >> WriteTables(work)
         )
 
     return functools.partial(run_on_all_cores, work, define)
@@ -62,8 +61,9 @@ PATHS = (
     ScoringPath(
         name="tfx_bsl",
         settings=(
-            f"tfx_bsl.public.beam.RunInference on tf.Examples of tfx-bsl's encoder, batches of {BATCH_ROWS:,}, signature"
-            " serving_examples; PredictionLogs to WriteToParquetBatched, zstd; FnApiRunner, a process a core"
+            f"tfx_bsl.public.beam.RunInference on tf.Examples of tfx-bsl's encoder, batches of {BATCH_ROWS:,},"
+            " signature serving_examples; PredictionLogs gathered to tables for WriteToParquetBatched, zstd;"
+            " a process a core"
         ),
         prepare=_prepare,
         expected_rows_per_second=10_000,

@@ -1,0 +1,182 @@
+"""The benchmark: every path fills the same table, and what is measured is what is reported."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import models
+from benchmarks.cell import Cell, CellError, Measurement, measure, parquet_files
+from benchmarks.measuring import TreeSample, cpu_seconds_at, read_clocks
+from benchmarks.paths import PATHS, bare_loop
+from benchmarks.report import Results, describe_run, read_results, short, summarize
+from benchmarks.scoring import every_cell, rows_in_time
+from benchmarks.spaces import SIZES, make_space
+from benchmarks.work import Work
+from transforms.columns import graph_inputs
+from transforms.scoring import load_model
+
+POINTS = 2_000
+LOOPS = tuple(name for name in PATHS if name.startswith("bare_loop"))
+WRITERS = tuple(name for name in PATHS if name not in LOOPS)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A small model, built in its folder."""
+    folder = str(tmp_path_factory.mktemp("models") / "small")
+    models.build(models.MODELS["small"], folder)
+    return folder
+
+
+@pytest.fixture
+def work(directory, tmp_path):
+    model = models.load_built_model("small", directory)
+    return Work(model, make_space("small", POINTS), rows=POINTS - 100, directory=str(tmp_path), processes=1)
+
+
+@pytest.fixture(scope="module")
+def expected(directory):
+    """The serving signature, called directly on the points."""
+    model = models.load_built_model("small", directory)
+    points = make_space("small", POINTS).columns(np.arange(POINTS - 100))
+    types = {name: feature.type for name, feature in model.features.items()}
+    inputs = {
+        name: values.tolist() if values.dtype == object else values
+        for name, values in graph_inputs(points, types).items()
+    }
+    predictions = load_model(model.model_dir).signatures["serving_default"](**inputs)["weight_pounds"].numpy()
+    assert len(np.unique(predictions)) > 100
+    return pa.table(points).append_column("weight_pounds", pa.array(predictions))
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_bare_loop_scores_the_same(work, expected, name):
+    batches = list(bare_loop.score_batches(work, int(name.rpartition("_")[2])))[1:]
+    predictions = np.concatenate([batch["weight_pounds"] for batch in batches])
+    np.testing.assert_allclose(predictions, expected["weight_pounds"].to_numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_path_writes_the_same_table(work, expected, name):
+    if name == "ray_data":
+        pytest.importorskip("ray")
+    before = read_clocks().seconds
+    score = PATHS[name].prepare(work)
+    assert score() == POINTS - 100
+    assert before < work.clock_started().seconds < read_clocks().seconds
+    assert all(path.endswith(".parquet") for path in parquet_files(work.directory))
+    table = pa.concat_tables(pq.read_table(path) for path in parquet_files(work.directory))
+    assert table.schema.equals(expected.schema)
+    keys = [(key, "ascending") for key in work.space.column_names]
+    table, wanted = table.sort_by(keys), expected.sort_by(keys)
+    assert table.drop_columns("weight_pounds").equals(wanted.drop_columns("weight_pounds"))
+    np.testing.assert_allclose(table["weight_pounds"].to_numpy(), wanted["weight_pounds"].to_numpy(), rtol=1e-6)
+
+
+def test_a_cell_is_measured_in_a_process_of_its_own(directory, tmp_path):
+    cell = Cell("bare_loop_64", "small", POINTS, POINTS, directory, 1)
+    measurement = measure(cell, 100, str(tmp_path))
+    assert measurement.rows == POINTS
+    assert 0 < measurement.seconds < measurement.start_up_seconds
+    assert 0 < measurement.cpu_seconds < measurement.start_up_seconds
+    assert 100e6 < measurement.peak_bytes < 20e9
+    assert (measurement.written_bytes, measurement.planned_seconds) == (0, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cell_that_fails_says_why(tmp_path):
+    with pytest.raises(CellError, match="FileNotFoundError: .*benchmark.json"):
+        measure(Cell("bare_loop_64", "small", POINTS, POINTS, str(tmp_path), 1), 100, str(tmp_path))
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+@pytest.mark.parametrize("points", SIZES)
+def test_spaces_have_exactly_the_points_and_features(model, points):
+    space = make_space(model, points)
+    assert space.cardinality == points
+    assert space.column_names == tuple(models.MODELS[model].features)
+    assert all(axis.table.group_by(axis.keys).aggregate([]).num_rows == axis.table.num_rows for axis in space.axes)
+
+
+def test_the_examples_hold_every_word_of_every_vocabulary():
+    examples = models.make_examples(models.MODELS["wide"])
+    for name in models.MODELS["wide"].features:
+        assert len(examples[name].unique()) == models.WORDS
+
+
+@pytest.mark.parametrize(
+    ("points", "rate", "rows"),
+    [
+        (10**6, 100_000, 10**6),
+        (10**7, 170_000, 10**7),
+        (10**7, 100_000, 45 * 65_536),
+        (10**7, 1_000, 30_000),
+        (10**7, 0.5, 1_000),
+    ],
+    ids=["fits", "nearly fits", "whole blocks", "less than a block", "at least some"],
+)
+def test_a_slow_path_scores_fewer_rows(points, rate, rows):
+    assert rows_in_time(points, rate, 30.0) == rows
+
+
+def test_paths_follow_each_other_in_every_round():
+    assert list(every_cell(["m"], [1, 2], ["a", "b"])) == [("m", 1, "a"), ("m", 1, "b"), ("m", 2, "a"), ("m", 2, "b")]
+
+
+def test_cpu_seconds_between_samples():
+    samples = [TreeSample(10.0, 1.0, 0), TreeSample(12.0, 3.0, 0), TreeSample(14.0, 3.5, 0)]
+    found = [cpu_seconds_at(samples, seconds) for seconds in (9.0, 10.0, 11.0, 13.0, 20.0)]
+    assert found == [1.0, 1.0, 2.0, 3.25, 3.5]
+    assert cpu_seconds_at([], 5.0) == 0.0
+
+
+def test_results_say_what_was_measured_and_on_how_many_rows(tmp_path):
+    cell = Cell("tfx_bsl", "small", 10**7, 600_000, "", 2)
+    measurement = Measurement(600_000, 30.0, 60.0, 9.0, 900_000_000, 3_000_000)
+    rounds = [dataclasses.replace(measurement, seconds=s, peak_bytes=900_000_000 + int(s)) for s in (30.0, 60.0, 20.0)]
+    result = summarize(cell, rounds)
+    assert result == {
+        "path": "tfx_bsl",
+        "model": "small",
+        "points": 10**7,
+        "rows": 600_000,
+        "rows_per_second": 20_000,
+        "rows_per_cpu_second": 10_000,
+        "peak_bytes": 900_000_060,
+        "written_bytes": 3_000_000,
+        "seconds": 30.0,
+        "start_up_seconds": 9.0,
+    }
+    results = Results(describe_run("2026-01-05T00:00:00+00:00", 30.0, 3, 2, 4.0), [result])
+    results.write(tmp_path)
+    assert read_results(tmp_path / "results.json") == results
+    markdown = (tmp_path / "results.md").read_text()
+    assert "| tfx_bsl | 20k (on 600k) | 10k | 900 MB | 5.0 | 9.0 s |" in markdown
+    assert f"- `tfx_bsl`: {PATHS['tfx_bsl'].settings}" in markdown
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.5, "0.5"), (940, "940"), (15_230, "15.2k"), (4_312_000, "4.31M"), (1e9, "1G")]
+)
+def test_short_numbers(number, text):
+    assert short(number) == text
+
+
+def test_labels_of_the_plot_do_not_lie_on_each_other():
+    plot = pytest.importorskip("benchmarks.plot", exc_type=ImportError)
+    assert plot.spread_apart([0.1, 0.5, 0.9], 0.1) == [0.1, 0.5, 0.9]
+    np.testing.assert_allclose(plot.spread_apart([0.1, 0.5, 0.52, 0.54], 0.1), [0.1, 0.42, 0.52, 0.62])
+
+
+def test_the_plot_is_drawn(tmp_path):
+    plot = pytest.importorskip("benchmarks.plot", exc_type=ImportError)
+    cell, measurement = Cell("engine", "small", 10**5, 10**5, "", 2), Measurement(10**5, 1.0, 1.0, 1.0, 1, 1)
+    other = dataclasses.replace(cell, path="per_row", rows=1_000)
+    header = describe_run("2026-01-05T00:00:00+00:00", 30.0, 1, 2, 4.0)
+    results = Results(header, [summarize(cell, [measurement]), summarize(other, [measurement])])
+    plot.draw_results(results, tmp_path / "results.png")
+    assert pathlib.Path(tmp_path, "results.png").read_bytes().startswith(b"\x89PNG")

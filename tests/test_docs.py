@@ -1,0 +1,95 @@
+"""The README says what is so: its commands exist, its job file is valid, its dependencies are those of setup.py."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from configs.loading import parse_job
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def help_text():
+    command = [sys.executable, "-m", "beam_jobs", "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_the_annotated_job_file_is_valid():
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    job = parse_job(yaml.safe_load(block))
+    assert job.name == "births"
+
+
+@pytest.mark.parametrize("commented", re.findall(r"^ *# (\w+: .+?)(?:  +#.*)?$", README, re.MULTILINE))
+def test_alternatives_in_comments_are_valid_settings(commented):
+    """Each line that is commented out in the annotated job file can be put in place of what it stands beside."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    tree = yaml.safe_load(block)
+    ((name, value),) = yaml.safe_load(commented.split("   #")[0]).items()
+    if name in ("routes", "customers"):
+        axes = tree["input_space"]["axes"]
+        features = {"origin": {"type": "string"}, "dest": {"type": "string"}}
+        if name == "customers":
+            axes.clear()
+            del tree["input_space"]["exclude"]
+        else:
+            tree["features"] |= features
+        axes[name] = value
+    elif name == "build_model":
+        tree["model"][name] = value
+    elif name == "preprocessing_fn":
+        tree[name] = value
+        del tree["crosses"]
+        for feature in tree["features"].values():
+            feature.pop("transforms", None)
+    else:
+        tree[name] = value
+        if name == "label":
+            tree["columns"] = {"tips": "float", "fare": "float"}
+            tree["task"] = "binary"
+    parse_job(tree)
+
+
+def test_every_command_is_documented_and_every_documented_one_exists(help_text):
+    existing = set(re.findall(r"^  (\w+) ", help_text.partition("Commands:\n")[2].partition("\n\n")[0], re.MULTILINE))
+    table = README.partition("## The commands")[2].partition("Common options")[0]
+    documented = set(re.findall(r"`foretable (\w+)", table)) | set(re.findall(r", `(\w+)`", table))
+    assert existing == documented
+
+
+def test_every_make_target_in_the_readme_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"(?:\$ |`)make ([a-z-]+)", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_dependency_table_is_setup_pys():
+    setup = (ROOT / "setup.py").read_text()
+    required = set(
+        re.findall(r'"([A-Za-z-]+)(?:\[\w+\])?[<>=]', setup.partition("install_requires")[2].partition("],\n")[0])
+    )
+    table = README.partition("## Dependencies")[2].partition("For development")[0]
+    documented = {
+        name.strip().removesuffix("[gcp]")
+        for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)
+        for name in row.split(",")
+    }
+    assert required == documented - {"package", "---"}
+
+
+def test_the_lock_has_every_dependency():
+    setup = (ROOT / "setup.py").read_text().partition("install_requires")[2]
+    locked = {
+        line.partition("==")[0].partition("[")[0].lower()
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line
+    }
+    for name in re.findall(r'"([A-Za-z-]+)(?:\[\w+\])?(?:[<>=]|")', setup.partition("entry_points")[0]):
+        if name not in ("dev", "bench", "ray"):
+            assert name.lower() in locked, name
