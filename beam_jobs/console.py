@@ -41,7 +41,18 @@ class Console:
         self.log_path = path
 
     @contextlib.contextmanager
-    def progress(self, stage: str, unit: str, total: int | None, done: Callable[[], int]) -> Iterator[None]:
+    def activity(self, stage: str, what: str) -> Iterator[None]:
+        """Shows what is being done while the block runs, where there is nothing to count."""
+        if not self._rich.is_terminal:
+            yield
+            return
+        columns = (rich.progress.TextColumn(f"{stage:<12} {what}"), rich.progress.TimeElapsedColumn())
+        with rich.progress.Progress(*columns, console=self._rich, transient=True) as bar:
+            bar.add_task(stage, total=None)
+            yield
+
+    @contextlib.contextmanager
+    def progress(self, stage: str, unit: str, total: int, done: Callable[[], int]) -> Iterator[None]:
         """Shows progress while the block runs, by asking `done` for the number of units finished so far."""
         stop = threading.Event()
         show = self._bar if self._rich.is_terminal else self._plain
@@ -53,7 +64,7 @@ class Console:
             stop.set()
             thread.join()
 
-    def _bar(self, stage: str, unit: str, total: int | None, done: Callable[[], int], stop: threading.Event) -> None:
+    def _bar(self, stage: str, unit: str, total: int, done: Callable[[], int], stop: threading.Event) -> None:
         columns = (
             rich.progress.TextColumn("{task.description:<12}"),
             rich.progress.BarColumn(bar_width=30),
@@ -69,19 +80,18 @@ class Console:
                 count = done()
                 bar.update(task, completed=count, counted=_counted(count, total, unit, time.monotonic() - started))
 
-    def _plain(self, stage: str, unit: str, total: int | None, done: Callable[[], int], stop: threading.Event) -> None:
+    def _plain(self, stage: str, unit: str, total: int, done: Callable[[], int], stop: threading.Event) -> None:
         started, shown = time.monotonic(), 0
         while not stop.wait(PLAIN_INTERVAL_SECONDS):
             count, elapsed = done(), time.monotonic() - started
             if count == shown:
                 continue
             shown = count
-            left = f", {elapsed / count * (total - count):.0f} s left" if total and count else ""
-            self.line(f"{stage:<12} {_counted(count, total, unit, elapsed)}{left}")
+            left = elapsed / count * (total - count)
+            self.line(f"{stage:<12} {_counted(count, total, unit, elapsed)}, {left:.0f} s left")
 
 
-def _counted(count: int, total: int | None, unit: str, elapsed_seconds: float) -> str:
-    of_total = f" of {total:,}" if total is not None else ""
+def _counted(count: int, total: int, unit: str, elapsed_seconds: float) -> str:
     rate = count / elapsed_seconds if elapsed_seconds > 0 else 0.0
     per_second = f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.2g}/s" if count else ""
-    return f"{count:,}{of_total} {unit}{per_second}"
+    return f"{count:,} of {total:,} {unit}{per_second}"

@@ -4,6 +4,7 @@ What they do is in `commands`, imported when one runs: help and errors in the jo
 """
 
 import datetime
+from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,10 @@ def _night(
     night = Night.of(job, job_file, run_date, console, **settings)
     night.log_noise()  # before anything imports TensorFlow, which is noisy from the first moment
     return night
+
+
+def _loading(console: Console) -> AbstractContextManager[None]:
+    return console.activity("start", "loading Beam and TensorFlow")
 
 
 @command
@@ -52,8 +57,8 @@ def run(
     """Runs the night: every stage that is not done yet, up to the published table."""
     night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()))
     with night.working(wait):  # before the long imports: a second run is told at once
-        from beam_jobs.commands import run_night
-
+        with _loading(console):
+            from beam_jobs.commands import run_night
         result = run_night(night)
     if as_json:
         print_json(result)
@@ -72,8 +77,8 @@ def _stage_command(name: str, about: str, **settings: Any) -> None:
     ) -> None:
         night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()), **settings)
         with night.working(wait):
-            from beam_jobs.commands import run_one_stage
-
+            with _loading(console):
+                from beam_jobs.commands import run_one_stage
             marker = run_one_stage(night, name)
         if as_json:
             print_json(marker)
@@ -96,7 +101,8 @@ def plan(
 ) -> None:
     """Says how large the input space is, how long scoring it takes and how many bytes it writes, without doing it."""
     night = _night(job_file, set_, date, console)
-    from beam_jobs.commands import plan_night
+    with _loading(console):
+        from beam_jobs.commands import plan_night
     from beam_jobs.tables import print_plan
 
     planned = plan_night(night)
@@ -118,7 +124,8 @@ def skew(
 ) -> None:
     """Compares the features that training read with those of the serving graph, byte for byte."""
     night = _night(job_file, set_, date, console)
-    from beam_jobs.commands import check_skew
+    with _loading(console):
+        from beam_jobs.commands import check_skew
     from beam_jobs.tables import print_skew
 
     report = check_skew(night, rows)

@@ -75,7 +75,7 @@ def _evaluate(night: Night, candidate: EvaluatedModel, baseline: EvaluatedModel 
     metrics_path = night.run.file("metrics.json")
     job = night.trained_job
     transform = EvaluateModel(shards, candidate, feature_types(job), job.label.name, job.evaluation.slices, baseline)
-    with night.console.progress("evaluate", "shards", None, lambda: 0):
+    with night.console.activity("evaluate", "scoring the eval examples"):
         run_pipeline(lambda root: root | transform | WriteJson(metrics_path), night.beam_options)
     (evaluation,) = storage.read_json(metrics_path)
     return Evaluation.from_json(evaluation)

@@ -69,7 +69,7 @@ def _ingest(night: Night) -> IngestionSummary:
     )
     storage.make_folder(folder)
     storage.remove_all_but(folder, ())
-    with night.console.progress("prepare", "files of examples", None, lambda: len(storage.list_files(folder))):
+    with night.console.activity("prepare", "reading, checking and splitting the examples"):
         run_pipeline(lambda root: root | ingest | WriteJson(summary_path), night.beam_options)
     (summary,) = storage.read_json(summary_path)
     return IngestionSummary.from_json(summary)
@@ -120,7 +120,7 @@ def _transform(night: Night, classes: list[str] | None) -> str:
             transform_output_dir=transform_output,
             temp_dir=os.path.join(temp_dir, "analysis"),
         )
-        with night.console.progress("prepare", "analyses", None, lambda: 0):
+        with night.console.activity("prepare", "analysing the train split"):
             run_pipeline(lambda root: root | analyze, night.beam_options)
     transform = TransformExamples(
         features=feature_types(job),
