@@ -30,6 +30,11 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Every path of the scoring benchmark in one run, with Ray, which nothing else needs; BENCH='--quick' to try it.
+bench: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[bench]'
+	$(BIN)/python -m benchmarks.scoring --output benchmarks $(BENCH)
+
 # The lock: every version that setup.py's ranges resolve to, for all Pythons it allows.
 lock: install
 	$(BIN)/uv pip compile setup.py --extra dev --universal --python-version 3.11 --upgrade --no-emit-index-url --no-emit-find-links \

@@ -22,8 +22,8 @@ def run_pipeline(define: Callable[[beam.Pipeline], object], beam_options: Sequen
     """Runs the pipeline that `define` builds, to its end.
 
     Raises:
-        ForetableError: a worker raised one. The runner hands over no more than a worker's traceback as text, so the error
-            is read from there.
+        ForetableError: a worker raised one. The runner may hand over no more than a worker's traceback as text, so the
+            error is read from there.
         OSError: the operating system refused a worker something.
     """
     options = PipelineOptions(["--runner=FnApiRunner", *beam_options])

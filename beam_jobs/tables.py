@@ -53,10 +53,17 @@ def seconds_text(seconds: float) -> str:
 
 
 def print_plan(plan: dict[str, Any]) -> None:
-    """The axes, then the totals."""
-    axes = _table("axis", "kind", "columns", "rows", numeric=("rows",))
+    """The axes, what each transformed feature depends on, then the totals."""
+    axes = _table("axis", "kind", "columns", "rows", "classes", "saves", numeric=("rows", "classes", "saves"))
     for axis in plan["axes"]:
-        axes.add_row(axis["name"], axis["kind"], ", ".join(axis["columns"]), f"{axis['rows']:,}")
+        classes = "" if axis["classes"] is None else f"{axis['classes']:,}"
+        saves = "" if axis["factor"] == 1 else f"{axis['factor']:.3g}x"
+        axes.add_row(axis["name"], axis["kind"], ", ".join(axis["columns"]), f"{axis['rows']:,}", classes, saves)
+    features = _table("transformed feature", "depends on", "computed")
+    for feature in plan["transformed"]:
+        once = "once" if not feature["axes"] else f"once for each row of {' x '.join(feature['axes'])}"
+        computed = once if feature["tabulated"] else "for every row"
+        features.add_row(feature["name"], ", ".join(feature["features"]), computed)
     excluded = {"excluded": f"{plan['excluded']:,} by {plan['exclude']}"} if plan["exclude"] else {}
     totals = {
         "points": f"{plan['cardinality']:,}",
@@ -65,7 +72,7 @@ def print_plan(plan: dict[str, Any]) -> None:
         "bytes": f"about {bytes_text(plan['bytes'])}",
         "seconds": f"about {seconds_text(plan['seconds'])} on this machine",
     }
-    _print(axes, "", _pairs(totals))
+    _print(axes, "", *([features, ""] if plan["transformed"] else []), _pairs(totals))
 
 
 def print_skew(report: dict[str, Any]) -> None:

@@ -135,6 +135,18 @@ def _output_shorthand(value: Any) -> Any:
 class ForeignModel(Node):
     """A SavedModel that somebody else made.
 
+    All that its job file needs beside it are the inputs of its signature and the values to expect of them:
+
+        name: flats
+        model: {saved_model: models/flats, outputs: {rent: rent_chf, shares: {classes: [low, high]}}}
+        features:
+          city: {type: string, missing: Bern}
+          area: {type: float}
+        input_space:
+          axes:
+            city: {values: [Basel, Bern, null]}
+            area: {range: [10, 200], step: 0.5}
+
     Attributes:
         saved_model: its folder; a relative path starts where the command runs.
         signature: that predicts.

@@ -10,6 +10,8 @@ from configs.modeling import Binary, Regression
 
 OutputType = ColumnType | Literal["string[]", "float[]", "int[]"]
 """Of a column of the prediction table; the last three hold an array in each row."""
+TableType = OutputType | Literal["bool"]
+"""Of a column of the prediction table; a truth value says whether an interval's feature is missing."""
 ARRAY_TYPES: dict[ColumnType, OutputType] = {"string": "string[]", "float": "float[]", "int": "int[]"}
 
 

@@ -68,11 +68,20 @@ class HouseModel(tf.Module):
         ]
     )
     def serve(self, city, area, rooms):
-        features = self.transform(city, area, rooms)
-        number = tf.stack([features["area_scaled"], features["rooms_number"]], axis=1)
-        inputs = tf.concat([tf.gather(self.cities, features["city_id"]), number], axis=1)
+        return self.predict(**self.transform(city, area, rooms))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.int64, "city_id"),
+            tf.TensorSpec([None], tf.float32, "area_scaled"),
+            tf.TensorSpec([None], tf.float32, "rooms_number"),
+        ]
+    )
+    def predict(self, city_id, area_scaled, rooms_number):
+        number = tf.stack([area_scaled, rooms_number], axis=1)
+        inputs = tf.concat([tf.gather(self.cities, city_id), number], axis=1)
         price = tf.squeeze(tf.nn.relu(inputs @ self.hidden) @ self.last, -1)
-        price = tf.where(features["rooms_number"] == float(self.nan_rooms), float("nan"), price)
+        price = tf.where(rooms_number == float(self.nan_rooms), float("nan"), price)
         share = tf.sigmoid(price / 10.0)
         return {
             "price": price,
@@ -85,7 +94,11 @@ class HouseModel(tf.Module):
 def save_house_model(directory: str, **attributes: float) -> str:
     """Writes the SavedModel and returns its folder."""
     model = HouseModel(**attributes)
-    signatures = {"serving_default": model.serve, "transform": model.transform}
+    signatures = {
+        "serving_default": model.serve,
+        "transform": model.transform,
+        "predict_transformed": model.predict,
+    }
     tf.saved_model.save(
         model, directory, signatures={name: f.get_concrete_function() for name, f in signatures.items()}
     )

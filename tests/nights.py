@@ -58,7 +58,7 @@ def make_night(
         rewrite: spoils the rows of the table: `(position, row)` pairs, which go to the shard of their position.
     """
     run_dir = pathlib.Path(folder, job, run_date.isoformat(), run_id)
-    types = {column.name: ARROW_TYPES[column.type] for column in columns}
+    types = {column.name: ARROW_TYPES[column.type] for column in columns if column.role != "output"}
     (run_dir / "axes").mkdir(parents=True)
     axis_paths = []
     for index, (name, values) in enumerate(axes.items()):

@@ -4,6 +4,8 @@ The job file of the night here is what a team writes that has nothing but a mode
 them, and, where the model's own names will not do, its outputs.
 """
 
+import dataclasses
+import datetime
 import json
 import pathlib
 import re
@@ -18,9 +20,17 @@ import pytest
 import tensorflow as tf
 import yaml
 
+from beam_jobs.commands import check_skew, run_night, run_one_stage
+from beam_jobs.console import Console
+from beam_jobs.foreign_models import check_unchanged, given_model
+from beam_jobs.night import Night
+from beam_jobs.reading import job_status
+from beam_jobs.stages.plan import build_space
+from beam_jobs.tables import value_text
+from beam_jobs.warehouses import open_warehouse
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.features import Feature
-from configs.loading import parse_job
+from configs.loading import load_job, parse_job
 from configs.modeling import ForeignOutput
 from configs.outputs import Output
 from transforms.axes import Axis
@@ -125,6 +135,13 @@ class Workspace:
         return json.loads(self.run(name, *arguments, "--json").stdout)
 
     @property
+    def job(self):
+        return load_job(self.job_file, [f"workspace={self.folder / 'workspace'}"])
+
+    def night_in_process(self):
+        return Night.of(self.job, str(self.job_file), datetime.date.fromisoformat(DATE), Console())
+
+    @property
     def run_path(self):
         (marker,) = self.folder.glob(f"workspace/flats/{DATE}/*/manifest.json")
         return marker.parent
@@ -203,49 +220,91 @@ def test_the_table_has_the_declared_columns(published):
         "share_high_rent": "Share of the class",
         "embedding": "Where the flat lies",
     }
-    assert run == ("current", POINTS - EXCLUDED, json.loads((published.run_path / "manifest.json").read_text())["manifest"]["model_version"], "")
+    assert run == (
+        "current",
+        POINTS - EXCLUDED,
+        json.loads((published.run_path / "manifest.json").read_text())["manifest"]["model_version"],
+        "",
+    )
 
 
 def test_lookup_and_export_give_arrays(published, tmp_path):
-    key = ["city=Zürich", "area=29.3", "rooms=", "is_new=1"]
-    row = published.json("lookup", *key)["row"]
+    row = published.json("lookup", "city=Zürich", "area=29.3", "rooms=", "is_new=1")["row"]
     assert len(row["embedding"]) == 3
     assert row["rooms"] is None
     assert row["rooms_seen"] == 3
-    shown = published.run("lookup", *key).stdout
-    assert f"embedding        [{row['embedding'][0]:.7g}, " in shown
-    published.run("export", "--to", str(tmp_path / "flats.duckdb"))
+    assert value_text(row["embedding"]) == f"[{', '.join(f'{value:.7g}' for value in row['embedding'])}]"
+    open_warehouse(published.job).export("flats", str(tmp_path / "flats.duckdb"))
     with duckdb.connect(str(tmp_path / "flats.duckdb"), read_only=True) as connection:
         where = "city = 'Zürich' AND area = 29.3 AND rooms IS NULL AND is_new = 1"
         ((embedding,),) = connection.sql(f"SELECT embedding FROM flats_predictions WHERE {where}").fetchall()
     assert embedding == row["embedding"]
 
 
-@pytest.mark.parametrize("command", ["train", "skew"])
-def test_what_only_a_trained_model_has_is_refused_in_one_line(published, command):
-    refused = published.run(command, "--date", DATE, code=3)
-    assert len([line for line in refused.stderr.splitlines() if line.startswith("error: ")]) == 1
-    assert "model.saved_model" in refused.stderr
-
-
 def test_status_knows_that_the_night_is_done(published):
-    (night,) = published.json("status")["nights"]
+    status = job_status(published.job, open_warehouse(published.job))
+    (night,) = [night for night in status["nights"] if night["run_id"] == published.run_path.name]
     assert night["finished"] == ["plan", "precompute", "publish"]
     assert night["next"] is None
 
 
-def test_another_model_is_another_run_and_a_nan_publishes_nothing(published):
-    before = published.json("status")["published"]
-    save(FlatModel(nan_area=100.0), published.folder / "model")
-    try:
-        refused = published.run("run", "--date", DATE, code=3)
-    finally:
-        save(FlatModel(), published.folder / "model")
-    assert "the model's output 'rent' is nan for city='Basel', area=100.0, rooms=1, is_new=0" in refused.stderr
-    assert published.json("status")["published"] == before
-    # The same model exported once more is the same run, although TensorFlow stamps each export.
-    again = published.run("run", "--date", DATE)
-    assert [line.split()[1:3] for line in again.stderr.splitlines()[2:]] == [["done", "before"]] * 3
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate"])
+def test_a_stage_that_makes_a_model_refuses_in_one_line(published, stage):
+    with pytest.raises(
+        RefusedError, match=rf"^{stage}: no stage of flats, whose model is given \(model.saved_model\); run "
+    ):
+        run_one_stage(dataclasses.replace(published.night_in_process(), train_now=True), stage)
+
+
+def test_skew_has_nothing_to_compare(published):
+    with pytest.raises(RefusedError, match=r"^skew: model.saved_model brings no transform graph"):
+        check_skew(published.night_in_process(), None)
+
+
+def test_a_nan_publishes_nothing(tmp_path):
+    night = Workspace(tmp_path, nan_area=100.0).night_in_process()
+    with pytest.raises(RefusedError) as caught, night.working():
+        run_night(night)
+    assert str(caught.value).startswith(
+        "the model's output 'rent' is nan for city='Basel', area=100.0, rooms=1, is_new=0 ("
+    )
+    assert night.run.read_marker("plan.json") is None
+
+
+def test_a_model_is_known_by_its_files(tmp_path):
+    workspace = Workspace(tmp_path)
+    night, model = workspace.night_in_process(), given_model(workspace.job)
+    (tmp_path / "model" / "fingerprint.pb").write_bytes(b"another export of the same")
+    check_unchanged(model)
+    assert workspace.night_in_process().run.run_id == night.run.run_id
+    (tmp_path / "model" / "assets" / "words.txt").write_text("another")
+    assert workspace.night_in_process().run.run_id != night.run.run_id
+    with pytest.raises(RefusedError, match=r"changed while it was scored; run again$"):
+        check_unchanged(model)
+
+
+def test_combinations_may_come_from_a_source_of_the_jobs_own(tmp_path):
+    workspace = Workspace(tmp_path)
+    (tmp_path / "flats.csv").write_text("rooms,city,is_new,area\n3,Bern,0,70\n2,Basel,1,55.5\n3,Bern,1,71\n")
+    tree = yaml.safe_load(workspace.job_file.read_text(encoding="utf-8"))
+    tree["source"] = {"kind": "csv", "files": str(tmp_path / "flats.csv")}
+    axes = tree["input_space"]["axes"]
+    tree["input_space"]["axes"] = {
+        "both": {"distinct": "examples", "columns": ["city", "rooms"]},
+        "area": axes["area"],
+        "is_new": axes["is_new"],
+    }
+    workspace.job_file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    night = workspace.night_in_process()
+    space = build_space(night, given_model(workspace.job))
+    assert space.axes[0].table.to_pylist() == [{"city": "Basel", "rooms": 2}, {"city": "Bern", "rooms": 3}]
+
+
+def test_a_model_that_is_not_there_is_one_line(tmp_path):
+    workspace = Workspace(tmp_path)
+    (tmp_path / "model" / "saved_model.pb").unlink()
+    with pytest.raises(RefusedError, match=r"^model.saved_model: '.*model': no saved_model.pb there"):
+        workspace.night_in_process()
 
 
 def problems(text, **changes):
@@ -266,7 +325,7 @@ def problems(text, **changes):
     [
         ({"label": {"name": "rent"}}, "label: expected none beside model.saved_model, which is not trained here"),
         ({"model__training": {}}, "model.training: unknown setting (value {}); expected one of saved_model, signature, outputs"),
-        ({"model__outputs__rent": "1 rent"}, "model.outputs.rent.column: '1 rent': string should match pattern"),
+        ({"model__outputs__rent": "1 rent"}, "model.outputs.rent: '1 rent': string should match pattern"),
         ({"features__area__transforms": ["z_score"]}, "features.area.transforms: 1: expected none beside model.saved_model, which has its own"),
         ({"input_space__axes__city": {"vocabulary": True}}, "input_space.axes.city: 'vocabulary': model.saved_model brings no transform graph to read a vocabulary from; list values instead"),
         ({"input_space__axes__area": {"buckets": True}}, "input_space.axes.area: 'buckets': model.saved_model brings no transform graph to find edges in; give a range or list values"),
@@ -384,14 +443,18 @@ def scorer(model_dir, column_type, values, missing=None):
     ids=str,
 )  # fmt: skip
 def test_an_input_is_adapted_where_that_loses_nothing(tmp_path, dtype, column_type, values, refused):
-    model_dir = save_function(tmp_path, lambda x: {"y": x if dtype == tf.string else tf.cast(x, tf.float32)}, x=([None], dtype))
+    model_dir = save_function(
+        tmp_path, lambda x: {"y": x if dtype == tf.string else tf.cast(x, tf.float32)}, x=([None], dtype)
+    )
     if refused is not None:
         with pytest.raises(RefusedError, match=r"input 'x' is ") as caught:
             scorer(model_dir, column_type, values)
         assert f"{float(refused)!r}" in str(caught.value) if "e+" in refused else refused in str(caught.value)
         return
     engine, points = scorer(model_dir, column_type, values)
-    expected = tf.cast(tf.constant(values, dtype=tf.float64 if column_type == "float" else dtype), tf.float32).numpy()
+    expected = tf.cast(
+        tf.constant(values, dtype=tf.float64 if column_type == "float" else tf.int64), tf.float32
+    ).numpy()
     np.testing.assert_array_equal(engine.score(points)["y"], expected)
 
 

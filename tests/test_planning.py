@@ -33,9 +33,9 @@ def test_plan_counts_exactly_and_estimates_from_the_engine(model_dir, tmp_path):
     assert (plan.cardinality, plan.excluded, plan.rows) == (300_000, 50_000, 250_000)
     assert (plan.blocks, plan.shards, plan.shard_blocks) == (5, 3, 2)
     assert plan.axes == (
-        PlannedAxis("city", "values", ("city",), 3),
-        PlannedAxis("area", "range", ("area",), 50_000),
-        PlannedAxis("rooms", "range", ("rooms",), 2),
+        PlannedAxis("city", "values", ("city",), 3, 2, 1.5),
+        PlannedAxis("area", "range", ("area",), 50_000, 50_000),
+        PlannedAxis("rooms", "range", ("rooms",), 2, 2),
     )
     assert (plan.exclude, plan.space_hash) == (SPACE.exclude, SPACE.digest())
     assert plan.seconds > 0

@@ -134,6 +134,14 @@ def test_another_run_has_the_same_bytes_with_more_workers(tmp_path, model_dir):
     assert one == two
 
 
+def test_other_processes_with_other_threads_write_the_same_bytes(tmp_path, model_dir, monkeypatch):
+    one, _ = precompute(tmp_path / "one", model_dir)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    two, _ = precompute(tmp_path / "two", model_dir, options=options)
+    assert one == two
+
+
 def test_a_failure_names_itself_in_what_beam_raises(tmp_path):
     model_dir = save_house_model(str(tmp_path / "model"), nan_rooms=7)
     two_rooms = Axis("rooms", "range", ROOMS.table.slice(0, 2))

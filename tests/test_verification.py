@@ -319,3 +319,21 @@ def test_exactly_the_whole_space_passes(tmp_path_factory, sizes, excluded, fault
     else:
         with pytest.raises(RefusedError):
             verify(night)
+
+
+@pytest.mark.parametrize(
+    ("place", "is_right"),
+    [([0.5, 1.5], True), ([], True), ([0.5, float("nan")], False), ([None, 1.5], False), (None, False)],
+    ids=str,
+)
+def test_an_array_of_predictions_has_numbers_inside(tmp_path, place, is_right):
+    def with_places(rows):
+        return [(p, row | {"place": place if p == 11 else [0.0, 1.0]}) for p, row in rows]
+
+    night = make_night(tmp_path, columns=(*COLUMNS, TableColumn("place", "float[]", "output")), rewrite=with_places)
+    if is_right:
+        assert verify(night).checks[4].finding == "no NULL, no NaN in weight, place"
+        return
+    expected = "place is NULL, NaN or infinite in 1 rows, first sex='False' weeks=38.25 children=2"
+    with pytest.raises(RefusedError, match=expected):
+        verify(night)

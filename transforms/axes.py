@@ -82,7 +82,7 @@ def build_axis(
         return _rows_axis(name, path, node, features, read)
     feature = features[name]
     if isinstance(node, ValuesAxis):
-        kind, values = "values", [_value(f"{path}.values", value, feature.type) for value in node.values]
+        kind, values = "values", [check_value(f"{path}.values", value, feature.type) for value in node.values]
     elif isinstance(node, RangeAxis):
         kind, values = "range", _range_values(path, node, feature.type)
     else:
@@ -92,7 +92,12 @@ def build_axis(
     return Axis(name, kind, table)
 
 
-def _value(path: str, value: Any, column_type: ColumnType) -> Any:
+def check_value(path: str, value: Any, column_type: ColumnType) -> Any:
+    """The value, declared at `path` of the job file, as a column of this type has it; null is the missing value.
+
+    Raises:
+        JobError: it is not one of this type.
+    """
     if value is None:
         return None
     if isinstance(value, bool):
@@ -120,7 +125,7 @@ def _range_values(path: str, node: RangeAxis, column_type: ColumnType) -> list[A
     if column_type == "string":
         raise JobError(f"{path}.range: {list(node.range)}: expected a feature of numbers, not of text; list values")
     for setting, value in (("range", node.range[0]), ("range", node.range[1]), ("step", node.step)):
-        _value(f"{path}.{setting}", value, column_type)
+        check_value(f"{path}.{setting}", value, column_type)
     # Exact arithmetic on the numbers as written: 12 + 3 * 0.1 has to be the 12.3 that a reader looks up.
     low, high, step = (Fraction(repr(number)) for number in (*node.range, node.step))
     if low > high:

@@ -5,6 +5,7 @@ rows, and their predictions are kept while the points of the input space pass by
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import math
 import threading
@@ -16,6 +17,8 @@ from transforms.axis_tables import AxisTable
 from transforms.blocks import BLOCK_ROWS
 from transforms.input_space import InputSpace, Points
 from transforms.scoring import Scorer
+
+_Batch = concurrent.futures.Future[Mapping[str, np.ndarray]]
 
 MAX_KEPT_ROWS = 1 << 22
 MIN_FACTOR = 1.25  # below, expanding costs more than it saves
@@ -97,6 +100,9 @@ class ClassScorer:
     """Scores each combination of classes once, and looks up what a point's is.
 
     A batch of another size than a block's is left to the scorer behind: the last block, and one with excluded points.
+
+    Attributes:
+        scorer: what scores the combinations.
     """
 
     def __init__(
@@ -114,29 +120,30 @@ class ClassScorer:
             classes: of each axis.
         """
         first = collapsed_axes(classes, kept_rows)
-        self._scorer = scorer
+        self.scorer = scorer
         self._space = space
         self._batch_rows = batch_rows
         self._classes = [found if axis >= first else None for axis, found in enumerate(classes)]
         self._shape = [len(found.of_rows if axis < first else found.first_rows) for axis, found in enumerate(classes)]
         self._cardinality = math.prod(self._shape)
-        self._kept: collections.OrderedDict[int, dict[str, np.ndarray]] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[int, _Batch] = collections.OrderedDict()
         self._max_kept = 2 * max(kept_rows // batch_rows, 1)
         self._lock = threading.Lock()
 
     @property
-    def factor(self) -> float:
-        """Points for each combination that is scored."""
-        points = math.prod(
-            size if found is None else len(found.of_rows)
-            for found, size in zip(self._classes, self._shape, strict=True)
-        )
-        return points / self._cardinality
+    def factors(self) -> tuple[float, ...]:
+        """For each axis, the rows for each that is scored."""
+        return tuple(1.0 if found is None else found.factor for found in self._classes)
+
+    @property
+    def batches(self) -> int:
+        """Batches to score, if each is scored once."""
+        return -(-self._cardinality // self._batch_rows)
 
     def score(self, points: Points) -> dict[str, np.ndarray]:
         """Predictions for these points: see `Scorer`."""
         if len(points) != self._batch_rows:
-            return self._scorer.score(points)
+            return self.scorer.score(points)
         positions = np.zeros(len(points), np.int64)
         for index, found, size in zip(points.indices, self._classes, self._shape, strict=True):
             positions *= size
@@ -156,20 +163,27 @@ class ClassScorer:
         return result
 
     def _batch(self, batch: int) -> Mapping[str, np.ndarray]:
-        """Predictions for the combinations of one batch; the last is filled up from the beginning."""
-        with self._lock:  # two threads at neighbouring points want the same
-            if batch in self._kept:
-                self._kept.move_to_end(batch)
-                return self._kept[batch]
-            start = batch * self._batch_rows
-            positions = np.arange(start, start + self._batch_rows) % self._cardinality
-            rows = np.unravel_index(positions, self._shape)
-            indices = tuple(
-                (index if found is None else found.first_rows[index]).astype(np.int32)
-                for index, found in zip(rows, self._classes, strict=True)
-            )
-            points = Points(np.ravel_multi_index(indices, self._space.shape), indices)
-            predictions = self._kept[batch] = self._scorer.score(points)
-            while len(self._kept) > self._max_kept:
-                self._kept.popitem(last=False)
-            return predictions
+        """Predictions for the combinations of one batch, scored by the first thread that asks."""
+        with self._lock:
+            found = self._kept.get(batch)
+            is_first = found is None
+            if found is None:
+                found = self._kept[batch] = _Batch()
+                while len(self._kept) > self._max_kept:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(batch)
+        if is_first:
+            try:
+                found.set_result(self._score_batch(batch))
+            except BaseException as error:
+                found.set_exception(error)
+        return found.result()
+
+    def _score_batch(self, batch: int) -> Mapping[str, np.ndarray]:
+        start = batch * self._batch_rows  # the last batch is filled up from the beginning
+        rows = np.unravel_index(np.arange(start, start + self._batch_rows) % self._cardinality, self._shape)
+        indices = tuple(
+            (index if found is None else found.first_rows[index]).astype(np.int32)
+            for index, found in zip(rows, self._classes, strict=True)
+        )
+        return self.scorer.score(Points(np.ravel_multi_index(indices, self._space.shape), indices))

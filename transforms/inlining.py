@@ -26,6 +26,11 @@ class Operation:
         """The operation's type."""
         return str(self.node.op)
 
+    @property
+    def number_type(self) -> int | None:
+        """The type, of TensorFlow's `DataType`, of the values that it works on, if it is on values of one type."""
+        return self.node.attr["T"].type if "T" in self.node.attr else None  # to ask for an attribute would add it
+
 
 def inline_functions(graph: Any, references: Sequence[str]) -> tuple[dict[str, Operation], list[str]]:
     """The operations of a GraphDef, each after its inputs, and these tensors of the graph as references to them.
@@ -103,11 +108,10 @@ class FlatGraph:
         self._captured = dict(captured)
 
     def add(self, kind: str, like: Operation, inputs: Sequence[str]) -> str:
-        """Adds an operation with the attributes of another one; returns a reference to its first output."""
+        """Adds an operation on the type of number that another one is on; returns a reference to its output."""
         name = f"{like.name}_{kind}"
         node = type(like.node)(name=name, op=kind)
-        for attribute in ("T",):
-            node.attr[attribute].CopyFrom(like.node.attr[attribute])
+        node.attr["T"].CopyFrom(like.node.attr["T"])
         self._operations[name] = Operation(name, tuple(inputs), node)
         return f"{name}:0"
 
@@ -121,7 +125,6 @@ class FlatGraph:
         graph, placeholders = self._part(references)
         captured = {name: self._captured[name] for name in placeholders if name != placeholder}
 
-        @tf.function(autograph=False)
         def compute(values: Any, captured: dict[str, Any]) -> list[Any]:
             given = {name: (values if name == placeholder else captured[name]) for name in placeholders}
             found: list[Any] = tf.graph_util.import_graph_def(
@@ -129,7 +132,11 @@ class FlatGraph:
             )
             return found
 
-        return lambda values: compute(values, captured)
+        value_type = tf.DType(self._operations[placeholder].node.attr["dtype"].type)
+        traced = tf.function(compute, autograph=False).get_concrete_function(
+            tf.TensorSpec([None], value_type, "values"), captured
+        )
+        return lambda values: traced(tf.constant(values, value_type), captured)
 
     def _part(self, references: Sequence[str]) -> tuple[Any, list[str]]:
         """The operations that lead to these tensors, as a GraphDef, and the placeholders among them."""

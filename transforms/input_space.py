@@ -135,7 +135,7 @@ class InputSpace:
 
     def inputs(self, positions: np.ndarray) -> pa.RecordBatch:
         """What the model is given for the points at these positions, `[num_points]` rows; null is the missing value."""
-        gathered = {}
+        gathered: dict[str, pa.Array] = {}
         for axis, index in zip(self.axes, self.indices(positions), strict=True):
             columns = axis.inputs.take(pa.array(index))
             gathered |= {name: columns[name].combine_chunks() for name in columns.column_names}
@@ -184,7 +184,7 @@ class InputSpace:
 
 
 def _rows_between(start: int, stop: int, stride: int, rows: int) -> np.ndarray:
-    """An axis's row at each position of `[start, stop)`: each stays for `stride` of them; the first follows the last."""
+    """An axis's row at each position of `[start, stop)`: each row for `stride` of them, the first after the last."""
     length, first = stop - start, start // stride
     if stride >= length:  # it changes once, if at all
         index = np.full(length, first % rows, np.int32)

@@ -4,7 +4,7 @@ The edges are found on the exported graph itself and to the last bit. An interva
 one; a number that a reader asks for is the float32 that the model would see.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.features import ColumnType, Feature
 from configs.space import BucketsAxis, interval_columns
-from transforms.axes import Axis, check_number
+from transforms.axes import Axis, check_value
 from transforms.bisection import TooManyEdgesError, find_edges, from_order, order_bounds, to_order
 from transforms.columns import ARROW_TYPES, graph_column
 from transforms.dependencies import Dependency, output_dependencies
@@ -64,7 +64,7 @@ def build_buckets_axis(
         if dependency.exact and _differ(at_starts[output], at_ends[output]).any():
             raise ForetableError(f"{path}.buckets: {output!r} changes inside an interval in which it was proved constant")
     is_new = _is_new(steps, starts, dependencies, at_starts)
-    return _axis(name, feature, node.range is not None, starts[is_new], np.append(starts[is_new][1:], high + 1))
+    return _axis(name, feature, starts[is_new], (low, high), node.range is not None)
 
 
 def describe_columns(name: str, feature: Feature) -> tuple[TableColumn, ...]:
@@ -89,9 +89,11 @@ def _positions(path: str, node: BucketsAxis, column_type: ColumnType) -> tuple[i
         raise JobError(f"{path}.buckets: expected a feature of numbers, not of text; list values")
     if node.range is None:
         return order_bounds(column_type)
-    bounds = [check_number(f"{path}.range", bound, column_type) for bound in node.range]
+    bounds = [check_value(f"{path}.range", bound, column_type) for bound in node.range]
     if bounds[0] > bounds[1]:
         raise JobError(f"{path}.range: {list(node.range)}: expected the lower bound first")
+    if column_type == "float" and np.abs(bounds).max() > np.finfo(np.float32).max:
+        raise JobError(f"{path}.range: {list(node.range)}: expected numbers within float32's range")
     low, high = to_order(np.array(bounds, np.float32 if column_type == "float" else np.int64)).tolist()
     return low, high
 
@@ -108,8 +110,8 @@ def _find_starts(path: str, name: str, steps: StepTensors, low: int, high: int) 
         names = [output for output, references in steps.of_output.items() if references & changing]
         raise RefusedError(
             f"{path}.buckets: the transformed feature {', '.join(map(repr, names))} is not piecewise constant in {name}:"
-            f" it tells more than {MAX_INTERVALS:,} values apart; take that transform from the feature, or give a range"
-            " with a step"
+            f" it tells more than {MAX_INTERVALS:,} values apart; take that transform from the feature, or give a step"
+            " or values in place of buckets"
         ) from error
     return np.concatenate([[low], edges])
 
@@ -149,20 +151,32 @@ def _is_new(
 
 def _differ(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which rows differ in any byte, bool `[num_rows]`."""
-    if values.dtype != object:
-        values, others = (np.ascontiguousarray(array).view(np.uint8) for array in (values, others))
     rows = len(values)
     if rows == 0:
         return np.zeros(0, bool)
+    if values.dtype != object:
+        values, others = (np.ascontiguousarray(array).view(np.uint8) for array in (values, others))
     differ: np.ndarray = (values.reshape(rows, -1) != others.reshape(rows, -1)).any(axis=1)
     return differ
 
 
-def _axis(name: str, feature: Feature, is_bounded: bool, starts: np.ndarray, stops: np.ndarray) -> Axis:
+def _axis(name: str, feature: Feature, starts: np.ndarray, bounds: tuple[int, int], is_bounded: bool) -> Axis:
+    """The axis of the intervals that begin at `starts`; the last ends with the second bound."""
+    lows: list[Any] = from_order(starts, feature.type).tolist()
+    highs = lows[1:]
+    # An interval is represented by its lower bound; the first of all numbers by the last below its upper one, or by zero.
+    values = list(lows)
+    if is_bounded:
+        highs += from_order(np.array([bounds[1] + 1]), feature.type).tolist()
+    else:
+        values[0] = from_order(starts[1:2] - 1, feature.type).item() if len(starts) > 1 else 0
+        lows[0] = None
+        highs.append(None)
+    is_missing = [False] * len(lows)
+    if feature.may_be_missing:
+        lows, highs, values, is_missing = [*lows, None], [*highs, None], [*values, None], [*is_missing, True]
     arrow_type = ARROW_TYPES[feature.type]
-    first, last = order_bounds(feature.type)
-    # An unbounded interval is represented by the number next to its other bound, and the whole line by zero.
-    inside = np.where(starts > first, starts, np.where(stops - 1 < last, stops - 1, 0))
-    lows = pa.array(from_order(starts, feature.type), arrow_type)
-    highs = pa.array(from_order(stops, feature.type), arrow_type)
-    return Axis(name, "buckets", pa.table({}))
+    arrays = [pa.array(lows, arrow_type), pa.array(highs, arrow_type), pa.array(is_missing)]
+    names = [column.name for column in describe_columns(name, feature)]
+    table = pa.table(arrays[: len(names)], names)
+    return Axis(name, "buckets", table, representatives=pa.table({name: pa.array(values, arrow_type)}))

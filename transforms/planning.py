@@ -3,34 +3,42 @@
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.features import ColumnType, Feature
 from configs.outputs import Output
 from transforms.blocks import BLOCK_ROWS, ShardRange, block_count
+from transforms.classes import ClassScorer
 from transforms.engine import Engine, make_engine
 from transforms.foreign_models import ForeignCall
 from transforms.input_space import InputSpace
+from transforms.scorer_choice import TransformedFeature
 from transforms.scoring import check_features, load_model
 from transforms.shards import Fingerprint, TableColumn, write_shard
 
 FORMAT = 1
-TRIAL_BLOCKS = 9
+TRIAL_BLOCKS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class PlannedAxis:
-    """An axis and its size."""
+    """An axis and its size.
+
+    Attributes:
+        classes: of its rows, if the model shows how it transforms: those of a class have the same predictions.
+        factor: rows for each that is scored, 1 where every one is.
+    """
 
     name: str
     kind: str
     columns: tuple[str, ...]
     rows: int
+    classes: int | None = None
+    factor: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Plan:
         exclude: the SQL condition.
         space_hash: digest of the space.
         columns: of the prediction table, in order.
+        transformed: what the network takes and what that depends on; empty if the model does not show it.
     """
 
     cardinality: int
@@ -61,6 +70,7 @@ class Plan:
     exclude: str | None
     space_hash: str
     columns: tuple[TableColumn, ...]
+    transformed: tuple[TransformedFeature, ...] = ()
     block_rows: int = BLOCK_ROWS
     format: int = FORMAT
 
@@ -79,7 +89,11 @@ class Plan:
             raise ForetableError("plan.json: another version of foretable wrote it; run foretable plan again")
         axes = tuple(PlannedAxis(**{**axis, "columns": tuple(axis["columns"])}) for axis in values["axes"])
         columns = tuple(TableColumn(**column) for column in values["columns"])
-        return cls(**{**values, "axes": axes, "columns": columns})
+        transformed = tuple(
+            TransformedFeature(**{**feature, "features": tuple(feature["features"]), "axes": tuple(feature["axes"])})
+            for feature in values.get("transformed", ())
+        )
+        return cls(**{**values, "axes": axes, "columns": columns, "transformed": transformed})
 
 
 def make_plan(
@@ -120,14 +134,22 @@ def make_plan(
         shards=-(-blocks // shard_blocks),
         shard_blocks=shard_blocks,
         bytes=round(trial.bytes_per_row * rows),
-        seconds=round(trial.first_block_seconds + trial.seconds_per_block * (blocks - 1), 3),
-        axes=tuple(
-            PlannedAxis(axis.name, axis.kind, tuple(axis.table.column_names), axis.table.num_rows)
-            for axis in space.axes
-        ),
+        seconds=round(trial.seconds_once + trial.seconds_per_block * blocks, 3),
+        axes=_planned_axes(engine),
         exclude=space.exclude,
         space_hash=space.digest(),
         columns=columns,
+        transformed=engine.transformed,
+    )
+
+
+def _planned_axes(engine: Engine) -> tuple[PlannedAxis, ...]:
+    axes = engine.space.axes
+    classes: list[int | None] = [len(found) for found in engine.classes] or [None] * len(axes)
+    factors = engine.scorer.factors if isinstance(engine.scorer, ClassScorer) else [1.0] * len(axes)
+    return tuple(
+        PlannedAxis(axis.name, axis.kind, tuple(axis.table.column_names), axis.table.num_rows, count, factor)
+        for axis, count, factor in zip(axes, classes, factors, strict=True)
     )
 
 
@@ -177,11 +199,11 @@ class Trial:
     """What a few blocks took, scored and written by the engine.
 
     Attributes:
-        first_block_seconds: with what TensorFlow does once; to be discarded from any rate.
-        seconds_per_block: of the blocks after it, writing included.
+        seconds_once: of what a process does once: TensorFlow's first block, the combinations of classes.
+        seconds_per_block: of a block, in a row of them, writing included.
     """
 
-    first_block_seconds: float
+    seconds_once: float
     seconds_per_block: float
     bytes_per_row: float
 
@@ -192,19 +214,23 @@ def run_trial(engine: Engine, columns: Sequence[TableColumn]) -> Trial:
     blocks = block_count(cardinality)
     starts = np.unique(np.linspace(0, blocks - 1, min(TRIAL_BLOCKS, blocks)).astype(np.int64)) * BLOCK_ROWS
     ranges = [(int(start), min(int(start) + BLOCK_ROWS, cardinality)) for start in starts]
-    clock = [time.perf_counter()]
-
-    def timed() -> Iterator[pa.RecordBatch]:
-        for batch in engine.score_ranges(ranges):
-            clock.append(time.perf_counter())
-            yield batch
-
+    once = _seconds(lambda: engine.score_range(*ranges[0]))
+    if isinstance(engine.scorer, ClassScorer):
+        batch, scorer = engine.space.points_between(0, BLOCK_ROWS), engine.scorer.scorer
+        once += engine.scorer.batches * _seconds(lambda: scorer.score(batch))
+    for _ in engine.score_ranges(ranges):
+        pass  # what is done once is not to count for each block
     with tempfile.TemporaryDirectory(prefix="foretable-trial-") as directory:
         shard = ShardRange(0, 1, 0, len(ranges), 0, cardinality)
-        record = write_shard(directory, shard, columns, timed(), Fingerprint("trial", "trial", "trial"))
-    begin, first, end = clock[0], clock[1], time.perf_counter()
-    return Trial(
-        first_block_seconds=first - begin if len(ranges) > 1 else end - begin,
-        seconds_per_block=(end - first) / (len(ranges) - 1) if len(ranges) > 1 else 0.0,
-        bytes_per_row=record.bytes / max(record.rows, 1),
-    )
+        begin = time.perf_counter()
+        record = write_shard(
+            directory, shard, columns, engine.score_ranges(ranges), Fingerprint("trial", "trial", "trial")
+        )
+        seconds = time.perf_counter() - begin
+    return Trial(once, seconds / len(ranges), record.bytes / max(record.rows, 1))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin

@@ -13,6 +13,7 @@ READS_STATE = frozenset(
     {"Identity", "LookupTableFindV2", "LookupTableSizeV2", "NoOp", "ReadVariableOp", "ResourceGather", "VariableShape"}
 )
 _MAX_CONTENT = 64
+_INTEGERS = {3, 9}  # DT_INT32, DT_INT64
 _EXACT_CASTS = {1, 2, 3, 9, 10}  # DT_FLOAT, DT_DOUBLE, DT_INT32, DT_INT64, DT_BOOL; others may saturate or wrap
 
 
@@ -54,14 +55,14 @@ def _elementwise(exact: bool) -> Rule:
         if len(shapes) < len(inputs):
             return Value() if all(value.is_constant for value in inputs) else None
         shape = broadcast(shapes)
-        return None if shape is None else rows_value(inputs, shape, exact)
+        return None if shape is None else rows_value(inputs, shape, exact or node.attr["T"].type in _INTEGERS)
 
     return rule
 
 
 def _cast(node: Any, inputs: Sequence[Value]) -> Value | None:
     kinds = {node.attr["SrcT"].type, node.attr["DstT"].type}
-    if inputs[0].content is not None and kinds <= {3, 9}:
+    if inputs[0].content is not None and kinds <= _INTEGERS:
         return inputs[0]
     return _elementwise(kinds <= _EXACT_CASTS)(node, inputs)
 

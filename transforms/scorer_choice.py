@@ -6,6 +6,7 @@ bit, in a trial on this machine: that a graph computes the same function does no
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -104,7 +105,7 @@ def choose_scorer(
     apart = {axis for name in factored.untabulated for axis in axes[name]}
     axis_classes = find_classes(space.shape, factored.tables.values(), apart)
     scorer = ClassScorer(factored, space, axis_classes, kept_rows=_kept_rows(outputs))
-    if space.cardinality < BLOCK_ROWS or scorer.factor < MIN_FACTOR:
+    if space.cardinality < BLOCK_ROWS or math.prod(scorer.factors) < MIN_FACTOR:
         return ScorerChoice(factored, transformed, axis_classes)
     if not _is_by_row(model, factored, probe):
         _LOGGER.warning("%s: a row's predictions depend on the rows beside it: every point is scored", model_dir)

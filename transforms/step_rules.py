@@ -47,7 +47,7 @@ def keeps_order(operation: Operation, at: int, others: Sequence[Values], ends: C
         others: the other inputs, in order.
         ends: values of the input at the lowest and the highest number of the feature.
     """
-    kind, is_float = operation.kind, operation.node.attr["T"].type in _FLOATS
+    kind, is_float = operation.kind, operation.number_type in _FLOATS
     if kind in COMPARES:
         return True
     if kind in ("Maximum", "Minimum"):

@@ -156,7 +156,7 @@ class _Walk:
 
     def _followed(self, operation: Operation, inputs: Sequence[_Flow], at: int) -> _Flow | None:
         """The flow of an operation on one monotone tensor, if it keeps order or compares; else None."""
-        if operation.kind in EQUATES and operation.node.attr["T"].type in NUMBERS:
+        if operation.kind in EQUATES and operation.number_type in NUMBERS:
             return self._equates(operation)
         others = [functools.partial(self._constant, flow) for index, flow in enumerate(inputs) if index != at]
         if not keeps_order(operation, at, others, functools.partial(self._at_ends, inputs[at].reference)):

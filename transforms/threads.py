@@ -1,7 +1,7 @@
-"""How a process shares its cores: several blocks at a time, each in one thread, rather than several threads on one block.
+"""How a process shares its cores: several blocks at a time, each in one thread, not several threads on one block.
 
-A block's operations are short: handing them from thread to thread and back takes a third of the time that it saves. So
-TensorFlow gets one thread for an operation, and as many blocks are scored at once as there are cores, whatever asks for them.
+A block's operations are short, and to share one costs more than a fourth of it. So TensorFlow gets one thread for an
+operation, and as many blocks are scored at once as there are cores, whoever asks for them.
 """
 
 import collections
@@ -26,7 +26,7 @@ def cores() -> int:
 
 
 def map_ahead(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """`function` of each item, in order; as many are computed ahead of the one that is waited for as there are cores."""
+    """`function` of each item, in order; computes as many ahead of the one that is waited for as there are cores."""
     threads, pending = _threads(), collections.deque[concurrent.futures.Future[_Result]]()
     try:
         for item in items:

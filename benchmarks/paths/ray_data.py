@@ -38,18 +38,18 @@ class Predict:
 def _prepare(work: Work) -> Callable[[], int]:
     import ray
 
-    ray.init(num_cpus=work.processes, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    # An actor keeps its core for as long as it lives: with one core in all, nothing would ever read or write.
+    cores = max(work.processes, 2)
+    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, configure_logging=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def run() -> int:
         dataset = ray.data.range(work.rows, override_num_blocks=max(1, -(-work.rows // (16 * BATCH_ROWS))))
-        # A Parquet writer needs a core beside the actors', or nothing is ever written while they score.
-        actors = max(1, work.processes - 1)
         scored = dataset.map_batches(
             Predict,
             fn_constructor_args=(work,),
             batch_size=BATCH_ROWS,
-            compute=ray.data.ActorPoolStrategy(size=actors),
+            compute=ray.data.ActorPoolStrategy(size=cores - 1),
             num_cpus=1,
         )
         scored.write_parquet(work.directory, compression="zstd")
