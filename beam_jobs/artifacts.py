@@ -76,8 +76,14 @@ def foreign_call_of(job: Job) -> ForeignCall | None:
 
 def space_of(job: Job, axes: tuple[Axis, ...]) -> InputSpace:
     """The product of the axes, with columns in the table's order: names of rows, then the features as declared."""
-    keys = [name for axis in axes for name in axis.table.column_names if name not in job.features]
-    return InputSpace(axes, (*keys, *job.features), job.input_space.exclude)
+    inputs = {name: axis for axis in axes for name in axis.inputs.column_names}
+    keys = [name for name in inputs if name not in job.features]
+    columns = [
+        column
+        for name in job.features
+        for column in ((name,) if inputs[name].representatives is None else inputs[name].table.column_names)
+    ]
+    return InputSpace(axes, (*keys, *columns), job.input_space.exclude)
 
 
 def shard_pairs(run: RunDirectory) -> list[ShardPair]:

@@ -9,17 +9,17 @@ import dataclasses
 import datetime
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from beam_jobs import storage
+from beam_jobs.published_axes import PublishedAxis, number_text, read_axes
 from beam_jobs.warehouses.base import Cell, Column, NightRecord, Value, Warehouse
 from configs.errors import ForetableError, JobError, RefusedError
+from configs.space import interval_columns
 
 NEAREST = 3
 _MOST_WORDS_COMPARED = 5_000
@@ -109,19 +109,19 @@ def find(warehouse: Warehouse, job: str, key: Mapping[str, str]) -> Hit | Miss:
     record = warehouse.current(job)
     if record is None:
         raise RefusedError(f"nothing of {job} is published yet; run `foretable run` with its job file first")
-    _check_names(record, key)
+    axes = read_axes(record)
+    _check_names(_asked_names(record, axes), key)
     columns = {column.name: column for column in record.key_columns}
     values: dict[str, Value] = {}
     faults: list[Fault] = []
     position = 0
-    for axis in _axes(record, list(columns)):
-        wanted = {name: _parse(columns[name], key[name], axis.column(name)) for name in axis.column_names}
-        index = _index_of(axis, wanted)
-        if index is None:
-            faults += _faults(axis, wanted)
+    for axis in axes:
+        found = _find_row(axis, columns, key)
+        if isinstance(found, list):
+            faults += found
             continue
-        position = position * axis.num_rows + index
-        values |= {name: axis.column(name)[index].as_py() for name in axis.column_names}
+        position = position * axis.table.num_rows + found
+        values |= {name: axis.table.column(name)[found].as_py() for name in axis.table.column_names}
     if faults:
         return Miss("combination" if all(len(fault.values) > 1 for fault in faults) else "value", tuple(faults))
     row = warehouse.row(record, values, position)
@@ -134,8 +134,28 @@ def find(warehouse: Warehouse, job: str, key: Mapping[str, str]) -> Hit | Miss:
     )
 
 
-def _check_names(record: NightRecord, key: Mapping[str, str]) -> None:
-    names = [column.name for column in record.key_columns]
+def _asked_names(record: NightRecord, axes: Sequence[PublishedAxis]) -> list[str]:
+    """What a key gives values of, in the order of the table."""
+    asked = {name: axis.intervals_of or name for axis in axes for name in axis.table.column_names}
+    return list(dict.fromkeys(asked.get(column.name, column.name) for column in record.key_columns))
+
+
+def _find_row(axis: PublishedAxis, columns: Mapping[str, Column], key: Mapping[str, str]) -> int | list[Fault]:
+    """The axis's row that the key names, or what is wrong with the key."""
+    if axis.intervals_of is not None:
+        name = axis.intervals_of
+        bounds = axis.table.column(interval_columns(name)[0])
+        value = _parse(dataclasses.replace(columns[interval_columns(name)[0]], name=name), key[name], bounds)
+        assert not isinstance(value, str), name
+        row = axis.find_interval(value)
+        nearest = tuple({name: near} for near in axis.nearest_intervals(value, NEAREST))
+        return [Fault({name: value}, nearest)] if row is None else row
+    wanted = {name: _parse(columns[name], key[name], axis.table.column(name)) for name in axis.asked}
+    row = _index_of(axis.table, wanted)
+    return _faults(axis.table, wanted) if row is None else row
+
+
+def _check_names(names: Sequence[str], key: Mapping[str, str]) -> None:
     problems = []
     for name in key:
         if name not in names:
@@ -147,16 +167,6 @@ def _check_names(record: NightRecord, key: Mapping[str, str]) -> None:
         problems.append(f"no value of {', '.join(absent)}: expected {' '.join(f'{name}=…' for name in names)}")
     if problems:
         raise JobError(*problems)
-
-
-def _axes(record: NightRecord, key_columns: Sequence[str]) -> Iterator[pa.Table]:
-    for path in record.axes:
-        source = path if storage.is_local(path) else pa.BufferReader(storage.read_bytes(path))
-        try:
-            names = [name for name in pq.read_schema(source).names if name in key_columns]
-            yield pq.read_table(source, columns=names, partitioning=None)
-        except (OSError, pa.ArrowException) as error:
-            raise ForetableError(f"{path}: cannot read the axis of the published night: {error}") from error
 
 
 def _parse(column: Column, text: str, known: pa.ChunkedArray) -> Value:
@@ -258,6 +268,4 @@ def _key_text(values: Mapping[str, Value]) -> str:
 
 
 def _value_text(value: Value) -> str:
-    if value is None:
-        return "null"
-    return f"{value:g}" if isinstance(value, float) and value == float(f"{value:g}") else str(value)
+    return "null" if value is None else number_text(value)

@@ -30,6 +30,7 @@ _STYLES: dict[str, dict[str, Any]] = {
 }
 _LABEL_DISTANCE = 0.036
 _LEADER = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.5, "shrinkA": 1, "shrinkB": 5}
+_NOTE_BREAKS = {1: "\n", 2: " "}
 _GRID = "#e6e6e6"
 _INK = "#333333"
 
@@ -53,8 +54,8 @@ def draw_results(results: Results, path: pathlib.Path) -> None:
     figure.text(
         0.012,
         0.012,
-        f"{machine['processor']}, {machine['cores']} cores. Dashed: the model alone, nothing written; all others write"
-        " Parquet. Start-up apart. Hollow: the first points only.",
+        f"{machine['processor']}, {machine['cores']} cores. Start-up apart. Hollow marks: the first points only."
+        f"{_NOTE_BREAKS[columns]}Dashed: the model alone, nothing written; all others write Parquet.",
         fontsize=9,
         color="#666666",
     )

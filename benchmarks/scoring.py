@@ -69,7 +69,7 @@ def run_rounds(options: argparse.Namespace, workspace: pathlib.Path, results: Re
             results.failures.append({"path": path, "model": model, "points": points, "reason": str(error)})
         else:
             print(_line(cell, measurement), flush=True)
-            rates[path, model] = measurement.rows / measurement.seconds
+            rates[path, model] = expect_rate(measurement, rates[path, model], options.seconds)
             measured[model, points, path] = (cell, [*rounds, measurement])
             results.results = [summarize(*found) for found in measured.values()]
         yield
@@ -89,6 +89,12 @@ def rows_in_time(points: int, rows_per_second: float, seconds: float) -> int:
         return points
     rows = max(int(rows_per_second * seconds), _MIN_ROWS)
     return min(rows - rows % BLOCK_ROWS if rows > BLOCK_ROWS else rows, points)
+
+
+def expect_rate(measurement: Measurement, expected: float, seconds: float) -> float:
+    """Rows a second to expect of the next size; a short cell says more of a path's fixed cost than of its rate."""
+    rate = measurement.rows / measurement.seconds
+    return rate if measurement.seconds > seconds / 10 else max(rate, expected)
 
 
 def build_model(name: str, workspace: pathlib.Path) -> None:
@@ -131,18 +137,21 @@ def _is_installed(path: str) -> bool:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description=__doc__.splitlines()[0])
-    parser.add_argument("--models", type=_names(MODELS), default=DEFAULT_MODELS, help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--points", type=_numbers, default=SIZES, help="sizes of the space, such as 1e5,1e7")
+    parser.add_argument("--models", type=_names(MODELS), help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--points", type=_numbers, help="sizes of the space, such as 1e5,1e7")
     parser.add_argument("--paths", type=_names(PATHS), default=tuple(PATHS), help=f"of {', '.join(PATHS)}")
-    parser.add_argument("--seconds", type=float, default=30.0, help="that a cell may take, roughly; default 30")
+    parser.add_argument("--seconds", type=float, help="that a cell may take, roughly; default 30")
     parser.add_argument("--rounds", type=int, default=1, help="measurements of each cell, of which the median counts")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of the paths that have some")
     parser.add_argument("--workspace", help="keeps the models here; by default a temporary folder")
     parser.add_argument("--output", type=pathlib.Path, help="folder for results.json, .md and .png; by default none")
-    parser.add_argument("--quick", action="store_true", help="the small model, 1e5 and 1e6 points, 5 s a cell")
+    parser.add_argument(
+        "--quick", action="store_true", help="defaults: the small model, 1e5 and 1e6 points, 5 s a cell"
+    )
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.models, options.points, options.seconds = ("small",), QUICK_SIZES, 5.0
+    options.models = options.models or (("small",) if options.quick else DEFAULT_MODELS)
+    options.points = options.points or (QUICK_SIZES if options.quick else SIZES)
+    options.seconds = options.seconds or (5.0 if options.quick else 30.0)
     return options
 
 

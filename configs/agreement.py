@@ -24,7 +24,7 @@ def space_problems(job: "Job") -> list[Problem]:
 def trained_problems(job: "TrainedJob") -> list[Problem]:
     """Everything that does not fit together in a job that trains its model."""
     problems = [*_label_problems(job), *_preprocessing_problems(job), *_slice_problems(job)]
-    problems += [*_vocabulary_axis_problems(job), *_axis_problems(job)]
+    problems += [*_vocabulary_axis_problems(job), *_buckets_axis_problems(job), *_axis_problems(job)]
     return problems or list(_uncovered_features(job))
 
 
@@ -94,6 +94,21 @@ def _vocabulary_axis_problems(job: "TrainedJob") -> Iterator[Problem]:
             if "vocabulary" not in kinds:
                 path = ("input_space", "axes", name)
                 yield path, "vocabulary", "expected a feature with a vocabulary transform; list values instead"
+
+
+def _buckets_axis_problems(job: "TrainedJob") -> Iterator[Problem]:
+    """What only the model's graph can tell is left to `plan`: whole numbers may be few, and a team's own function is code."""
+    for name, axis in job.input_space.axes.items():
+        feature, path = job.features.get(name), ("input_space", "axes", name)
+        if not isinstance(axis, BucketsAxis) or feature is None:
+            continue
+        if feature.type == "string":
+            yield path, "buckets", "expected a feature of numbers, not of text; list values instead"
+        elif feature.type == "float" and job.preprocessing_fn is None:
+            for transform in feature.effective_transforms:
+                if transform.kind not in ("buckets", "quantile_buckets"):
+                    output = transformed_name(name, transform)
+                    yield path, "buckets", f"expected buckets alone: {output} differs between any two numbers"
 
 
 def _foreign_feature_problems(job: "ForeignJob") -> Iterator[Problem]:

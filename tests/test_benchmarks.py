@@ -13,7 +13,7 @@ from benchmarks.cell import Cell, CellError, Measurement, measure, parquet_files
 from benchmarks.measuring import TreeSample, cpu_seconds_at, read_clocks
 from benchmarks.paths import PATHS, bare_loop
 from benchmarks.report import Results, describe_run, read_results, short, summarize
-from benchmarks.scoring import every_cell, rows_in_time
+from benchmarks.scoring import every_cell, expect_rate, rows_in_time
 from benchmarks.spaces import SIZES, make_space
 from benchmarks.work import Work
 from transforms.columns import graph_inputs
@@ -133,6 +133,15 @@ def test_the_examples_hold_every_word_of_every_vocabulary():
 )
 def test_a_slow_path_scores_fewer_rows(points, rate, rows):
     assert rows_in_time(points, rate, 30.0) == rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "rate"),
+    [(60_000, 6.0, 10_000), (1_000, 1.0, 50_000), (100_000, 1.0, 100_000)],
+    ids=["long enough", "mostly fixed cost", "faster than expected"],
+)
+def test_the_rate_to_expect_of_the_next_size(rows, seconds, rate):
+    assert expect_rate(Measurement(rows, seconds, 1.0, 1.0, 1, 1), expected=50_000, seconds=30.0) == rate
 
 
 def test_paths_follow_each_other_in_every_round():

@@ -11,12 +11,11 @@ import duckdb
 import pytest
 from conftest import FIRST_DATE, SECOND_DATE, SMALL, Workspace
 
+from beam_jobs import run_directory
+
 pytestmark = pytest.mark.slow
 
-STAGE_OF_MARKER = {
-    "examples.json": "prepare", "training.json": "train", "blessing.json": "evaluate",
-    "plan.json": "plan", "manifest.json": "precompute", "published.json": "publish",
-}  # fmt: skip
+MARKERS = frozenset(run_directory.MARKERS.values())
 EVERY_NIGHT = (*SMALL, "model.training.every=run")
 LONGEST_NIGHT_SECONDS = 240
 
@@ -44,22 +43,39 @@ def files_of(folder):
     return found
 
 
-def kill_after_changes(process, folder, changes):
-    """Kills the process once files have changed so often; returns whether it was still running then."""
-    seen, count, deadline = files_of(folder), 0, time.monotonic() + LONGEST_NIGHT_SECONDS
+def finished_stages(folder):
+    """When each stage that is done wrote its marker."""
+    paths = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names if name in MARKERS]
+    return {os.path.basename(path): os.stat(path).st_mtime_ns for path in paths}
+
+
+def kill_in_a_stage(process, job_folder, night_folder, changes_allowed):
+    """Kills the process once files have changed more often, since the last stage ended, than this stage is allowed.
+
+    Args:
+        changes_allowed: by the number of finished stages; one more is allowed each time.
+
+    Returns:
+        The number of finished stages, or None if the night came to its end.
+    """
+    seen, finished, count = files_of(job_folder), len(finished_stages(night_folder)), 0
+    deadline = time.monotonic() + LONGEST_NIGHT_SECONDS
     while process.poll() is None:
         assert time.monotonic() < deadline, "the night hangs"
-        now = files_of(folder)
+        now = files_of(job_folder)
         if now != seen:
             seen, count = now, count + 1
-        if count >= changes:
+            if len(finished_stages(night_folder)) != finished:
+                finished, count = len(finished_stages(night_folder)), 0
+        if count > changes_allowed[finished]:
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            return True
+            changes_allowed[finished] = 2 * changes_allowed[finished] + 1
+            return finished
         time.sleep(0.005)
     process.communicate()
     assert process.returncode == 0
-    return False
+    return None
 
 
 class Reader(threading.Thread):
@@ -97,28 +113,24 @@ def test_killed_in_every_stage_and_rerun(undisturbed, tmp_path):
     second = Workspace(tmp_path, *EVERY_NIGHT, "model.training.seed=1")
     reader = Reader(second)
     reader.start()
-    markers, killed_in, changes = {}, [], 1
+    job_folder, night_folder = tmp_path / "natality", tmp_path / "natality" / str(SECOND_DATE)
+    markers, killed_in, changes_allowed = {}, [], [0] * len(MARKERS)
     while True:
         process = second.start("run", "--date", str(SECOND_DATE))
-        was_running = kill_after_changes(process, tmp_path / "natality" / str(SECOND_DATE), changes)
-        finished = {}
-        for path in tmp_path.glob(f"natality/{SECOND_DATE}/*/*.json"):
-            if path.name in STAGE_OF_MARKER:
-                finished[path.name] = path.stat().st_mtime_ns
+        stage = kill_in_a_stage(process, job_folder, night_folder, changes_allowed)
+        finished = finished_stages(night_folder)
         for name, written in markers.items():
             assert finished[name] == written, f"{name} was written twice: its stage was done again"
-        if not was_running:
+        if stage is None:
             break
-        killed_in.append(len(finished))
-        # A stage that cannot be resumed in the middle has to be let through once it was killed often enough.
-        changes = 1 if finished.keys() - markers.keys() else changes + 1 + changes // 2
+        killed_in.append(stage)
         markers = finished
     reader.stop.set()
     reader.join()
     print(
         f"killed {len(killed_in)} times, with {killed_in} stages finished; {len(reader.answers)} tables seen by readers"
     )
-    assert set(killed_in) >= set(range(5)), "no kill in some stage"
+    assert set(killed_in) == set(range(len(MARKERS))), "no kill in some stage"
     assert reader.errors == []
     assert reader.answers <= {first_rows, second_rows}
     assert published_rows(second) == second_rows

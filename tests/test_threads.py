@@ -44,10 +44,10 @@ def test_a_failure_comes_in_its_place_and_stops_the_rest():
     assert max(ran) <= 3 + cores() + 1
 
 
-def test_what_the_environment_says_stays(monkeypatch):
+def test_the_environment_is_left_as_it_was(monkeypatch):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    settle_tensorflow_threads()
+    assert "TF_NUM_INTRAOP_THREADS" not in os.environ
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
     settle_tensorflow_threads()
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == "7"
-    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS")
-    settle_tensorflow_threads()
-    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "1"

@@ -13,9 +13,9 @@ import numpy as np
 
 from configs.features import ColumnType
 from transforms.blocks import BLOCK_ROWS
-from transforms.columns import graph_column
 from transforms.dependencies import Dependency
 from transforms.input_space import InputSpace
+from transforms.scoring import raw_columns
 
 MAX_COMBINATIONS = 1 << 20
 
@@ -38,7 +38,7 @@ class AxisTable:
 def axes_of(dependency: Dependency, space: InputSpace) -> tuple[int, ...]:
     """Indices of the axes that give values to what an output depends on, ascending."""
     features = set(dependency.features)
-    return tuple(index for index, axis in enumerate(space.axes) if features & set(axis.table.column_names))
+    return tuple(index for index, axis in enumerate(space.axes) if features & set(axis.inputs.column_names))
 
 
 def tabulated_axes(dependencies: Mapping[str, Dependency], space: InputSpace) -> dict[str, tuple[int, ...]]:
@@ -95,18 +95,3 @@ def _transformed(
         }
         found = transform(**batch)
         yield {name: found[name].numpy() for name in names}
-
-
-def raw_columns(space: InputSpace, features: Mapping[str, ColumnType]) -> dict[str, tuple[int, Any]]:
-    """Each feature's axis and its values there, a tensor `[num_rows]`, as they travel into the graph.
-
-    Strings stay in TensorFlow: as numpy objects, a block of them takes longer to hand over than to score.
-    """
-    import tensorflow as tf
-
-    return {
-        name: (index, tf.constant(graph_column(axis.table[name], features[name]).to_numpy(zero_copy_only=False)))
-        for index, axis in enumerate(space.axes)
-        for name in axis.table.column_names
-        if name in features
-    }

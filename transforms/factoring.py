@@ -10,11 +10,11 @@ import numpy as np
 
 from configs.features import ColumnType
 from configs.outputs import Output
-from transforms.axis_tables import AxisTable, raw_columns, tabulate, tabulated_axes
+from transforms.axis_tables import AxisTable, tabulate, tabulated_axes
 from transforms.blocks import BLOCK_ROWS
 from transforms.dependencies import Dependency
 from transforms.input_space import InputSpace, Points
-from transforms.scoring import PREDICT_TRANSFORMED, TRANSFORM, Scorer
+from transforms.scoring import PREDICT_TRANSFORMED, TRANSFORM, Scorer, raw_columns
 
 
 class FactoredScorer:

@@ -78,9 +78,7 @@ class _Inliner:
         names = [argument.name for argument in function.signature.input_arg]
         returned = [function.ret[argument.name] for argument in function.signature.output_arg]
         self._calls += 1
-        return self.body(
-            function.node_def, dict(zip(names, inputs, strict=True)), returned, f"call_{self._calls}_of/"
-        )
+        return self.body(function.node_def, dict(zip(names, inputs, strict=True)), returned, f"call_{self._calls}_of/")
 
 
 def _in_order(nodes: Mapping[str, Any], arguments: Mapping[str, str]) -> Iterable[str]:

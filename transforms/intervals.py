@@ -58,11 +58,14 @@ def build_buckets_axis(
     types = {other: node.type for other, node in features.items()}
     ends = np.append(starts[1:] - 1, high)
     at_starts, at_ends = (
-        _transformed(transform, name, from_order(positions, feature.type), types, example) for positions in (starts, ends)
+        _transformed(transform, name, from_order(positions, feature.type), types, example)
+        for positions in (starts, ends)
     )
     for output, dependency in dependencies.items():
         if dependency.exact and _differ(at_starts[output], at_ends[output]).any():
-            raise ForetableError(f"{path}.buckets: {output!r} changes inside an interval in which it was proved constant")
+            raise ForetableError(
+                f"{path}.buckets: {output!r} changes inside an interval in which it was proved constant"
+            )
     is_new = _is_new(steps, starts, dependencies, at_starts)
     return _axis(name, feature, starts[is_new], (low, high), node.range is not None)
 

@@ -16,6 +16,7 @@ from transforms.classes import ClassScorer
 from transforms.engine import Engine, make_engine
 from transforms.foreign_models import ForeignCall
 from transforms.input_space import InputSpace
+from transforms.intervals import describe_columns
 from transforms.scorer_choice import TransformedFeature
 from transforms.scoring import check_features, load_model
 from transforms.shards import Fingerprint, TableColumn, write_shard
@@ -178,7 +179,16 @@ def table_columns(
         JobError: two would have one name, as databases compare names.
     """
     columns = []
+    bounds = {
+        column.name: column
+        for axis in space.axes
+        if axis.kind == "buckets"
+        for column in describe_columns(axis.name, features[axis.name])
+    }
     for name in space.column_names:
+        if name in bounds:
+            columns.append(bounds[name])
+            continue
         feature = features.get(name)
         role: Literal["key", "feature"] = "key" if name in space.key_names else "feature"
         columns.append(

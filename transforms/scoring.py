@@ -101,18 +101,10 @@ class ServingScorer:
         Raises:
             ForetableError: the model's signature is not one for these features and outputs.
         """
-        import tensorflow as tf
-
         self._serving = _signature(load_model(model_dir), SERVING)
         check_signature(model_dir, self._serving, features, outputs)
         self._outputs = tuple(outputs)
-        # Strings stay in TensorFlow: as numpy objects, a block of them takes longer to hand over than to score.
-        self._values = {
-            name: (index, tf.constant(graph_column(axis.inputs[name], features[name]).to_numpy(zero_copy_only=False)))
-            for index, axis in enumerate(space.axes)
-            for name in axis.inputs.column_names
-            if name in features
-        }
+        self._values = raw_columns(space, features)
 
     def score(self, points: Points) -> dict[str, np.ndarray]:
         """Predictions for these points: see `Scorer`."""
@@ -122,6 +114,21 @@ class ServingScorer:
         inputs = {name: tf.gather(values, indices[axis]) for name, (axis, values) in self._values.items()}
         predictions = self._serving(**inputs)
         return {output.name: predictions[output.name].numpy() for output in self._outputs}
+
+
+def raw_columns(space: InputSpace, features: Mapping[str, ColumnType]) -> dict[str, tuple[int, Any]]:
+    """Each feature's axis and its values there, a tensor `[num_rows]`, as they travel into the graph.
+
+    Strings stay in TensorFlow: as numpy objects, a block of them takes longer to hand over than to score.
+    """
+    import tensorflow as tf
+
+    return {
+        name: (index, tf.constant(graph_column(axis.inputs[name], features[name]).to_numpy(zero_copy_only=False)))
+        for index, axis in enumerate(space.axes)
+        for name in axis.inputs.column_names
+        if name in features
+    }
 
 
 def check_signature(

@@ -45,9 +45,7 @@ class StepTensors:
     def values(self, positions: np.ndarray) -> list[np.ndarray]:
         """The bytes of each, uint8 `[num_positions, num_bytes]`, at these positions in the order of numbers."""
         found = self._function(from_order(positions, self._column_type))
-        return [
-            np.ascontiguousarray(tensor.numpy()).reshape(len(positions), -1).view(np.uint8) for tensor in found
-        ]
+        return [np.ascontiguousarray(tensor.numpy()).reshape(len(positions), -1).view(np.uint8) for tensor in found]
 
 
 def find_step_tensors(signature: Any, feature: str, column_type: ColumnType, low: int, high: int) -> StepTensors:

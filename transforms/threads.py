@@ -11,13 +11,25 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+_THREADS_VARIABLE = "TF_NUM_INTRAOP_THREADS"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 def settle_tensorflow_threads() -> None:
-    """Gives TensorFlow one thread for an operation, unless it runs already or the environment says otherwise."""
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    """Gives TensorFlow one thread for an operation, unless it runs already or the environment says otherwise.
+
+    The environment is as before when this returns: a trainer that is started later has to have all cores.
+    """
+    if _THREADS_VARIABLE in os.environ:
+        return
+    import tensorflow as tf
+
+    os.environ[_THREADS_VARIABLE] = "1"
+    try:
+        tf.config.list_logical_devices()  # starts the runtime, which reads the variable once
+    finally:
+        del os.environ[_THREADS_VARIABLE]
 
 
 def cores() -> int:

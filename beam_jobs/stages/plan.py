@@ -1,15 +1,20 @@
 """plan: the axes as files, the size of their product, and what scoring it takes, measured by a short trial."""
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from beam_jobs import artifacts, storage
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.stages import prepare, train
-from configs.job import ForeignJob
-from transforms.axes import build_axis
+from configs.job import ForeignJob, Job
+from configs.space import BucketsAxis
+from transforms.axes import Axis, build_axis
 from transforms.examples import read_table
 from transforms.input_space import InputSpace, save_axes
+from transforms.intervals import build_buckets_axis
 from transforms.planning import Plan, make_plan
+from transforms.scoring import load_model
 
 
 def run(night: Night) -> dict[str, object]:
@@ -27,8 +32,8 @@ def build_space(night: Night, model: artifacts.ScoringModel) -> InputSpace:
     """The input space that the job file declares, with the vocabularies of the model's own transform graph."""
     job = night.job
     with artifacts.vocabularies_of(model) as words:
-        axes = tuple(
-            build_axis(
+        axes = {
+            name: build_axis(
                 name,
                 node,
                 job.features,
@@ -37,8 +42,23 @@ def build_space(night: Night, model: artifacts.ScoringModel) -> InputSpace:
                 examples=lambda: _examples(night),
             )
             for name, node in job.input_space.axes.items()
-        )
-    return artifacts.space_of(job, axes)
+            if not isinstance(node, BucketsAxis)
+        }
+    axes |= _buckets_axes(job, model, axes)
+    return artifacts.space_of(job, tuple(axes[name] for name in job.input_space.axes))
+
+
+def _buckets_axes(job: Job, model: artifacts.ScoringModel, others: Mapping[str, Axis]) -> dict[str, Axis]:
+    """The axes of intervals, found on the model with a value of each other axis beside them."""
+    nodes = {name: node for name, node in job.input_space.axes.items() if isinstance(node, BucketsAxis)}
+    if not nodes:
+        return {}
+    example = {name: node.range[0] if node.range else 0.0 for name, node in nodes.items()}
+    for axis in others.values():
+        example |= axis.inputs.slice(0, 1).to_pylist()[0]
+    with artifacts.local_model(model) as model_path:
+        loaded = load_model(model_path)
+        return {name: build_buckets_axis(name, node, job.features, loaded, example) for name, node in nodes.items()}
 
 
 def plan_space(night: Night, model: artifacts.ScoringModel, space: InputSpace) -> Plan:

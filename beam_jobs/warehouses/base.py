@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
-from configs.outputs import OutputType
+from configs.outputs import TableType
 
 if TYPE_CHECKING:
     from transforms.shards import Manifest  # its import takes seconds of Beam, which a lookup does not need
@@ -31,7 +31,7 @@ class Column:
     """
 
     name: str
-    type: OutputType
+    type: TableType
     role: Literal["key", "feature", "output"]
     description: str = ""
 

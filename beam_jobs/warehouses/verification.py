@@ -78,7 +78,8 @@ def verify_table(night: Night, paths: Sequence[str], previous: NightRecord | Non
     schema = _check_schema(night, previous)
     with connect_in_memory() as connection:
         keys = frozenset(column.name for column in night.columns if column.role == "key")
-        axes = [_load_axis(connection, index, path, keys) for index, path in enumerate(night.axes)]
+        published = frozenset(column.name for column in night.columns)
+        axes = [_load_axis(connection, index, path, keys, published) for index, path in enumerate(night.axes)]
         table = _Table(connection, night, paths, axes)
         checks = (
             shards,
@@ -198,13 +199,15 @@ class _Table:
         return "; ".join(_key_text(zip(keys, values, strict=True)) for values in found)
 
 
-def _load_axis(connection: duckdb.DuckDBPyConnection, index: int, path: str, key_columns: frozenset[str]) -> _Axis:
+def _load_axis(
+    connection: duckdb.DuckDBPyConnection, index: int, path: str, key_columns: frozenset[str], published: frozenset[str]
+) -> _Axis:
     table = f"axis_{index}"
     try:
         connection.execute(f'CREATE TABLE {table} AS SELECT *, file_row_number AS "#index" FROM {scan([path])}')
     except duckdb.IOException as error:
         raise RefusedError(f"{path}: cannot read the axis; run plan again") from error
-    names = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall() if row[0] != "#index"]
+    names = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall() if row[0] in published]
     counts = ", ".join(f"count(*) - count({quote(name)})" for name in names)
     distinct_by = ", ".join(quote(name) for name in names if name in key_columns)
     rows, *missing = connection.execute(f"SELECT count(*), {counts} FROM {table}").fetchall()[0]
