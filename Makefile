@@ -22,7 +22,7 @@ $(VENV)/installed: requirements.lock setup.py
 test: install
 	$(BIN)/python -m pytest
 
-test-slow: install
+test-slow: install $(VENV)/bench-installed
 	$(BIN)/python -m pytest -m slow
 
 check: install
@@ -31,9 +31,12 @@ check: install
 	$(BIN)/mypy
 
 # Every path of the scoring benchmark in one run, with Ray, which nothing else needs; BENCH='--quick' to try it.
-bench: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[bench]'
+bench: install $(VENV)/bench-installed
 	$(BIN)/python -m benchmarks.scoring --output benchmarks $(BENCH)
+
+$(VENV)/bench-installed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --no-build-isolation --editable '.[bench]'
+	touch $@
 
 # The lock: every version that setup.py's ranges resolve to, for all Pythons it allows.
 lock: install

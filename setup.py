@@ -36,8 +36,17 @@ setuptools.setup(
         "typer>=0.20,<1",
     ],
     extras_require={
+        # Peers of the scoring benchmark; matplotlib draws it.
         "bench": ["matplotlib>=3.10,<4", "ray[data]>=2.50,<3"],
-        "dev": ["hypothesis>=6.140,<7", "mypy>=1.18", "pytest>=8.4", "ruff>=0.14", "types-PyYAML", "uv"],
+        "dev": [
+            "hypothesis>=6.140,<7",
+            "matplotlib>=3.10,<4",
+            "mypy>=1.18",
+            "pytest>=8.4",
+            "ruff>=0.14",
+            "types-PyYAML",
+            "uv",
+        ],
     },
     entry_points={"console_scripts": ["foretable=beam_jobs.cli:main"]},
 )

@@ -8,6 +8,7 @@ from beam_jobs.night import Night, run_stage
 from beam_jobs.stages import evaluate, plan, precompute, prepare, publish, train
 from configs.errors import RefusedError
 from configs.job import ForeignJob
+from transforms.threads import settle_tensorflow_threads
 
 IN_ORDER = (prepare.STAGE, train.STAGE, evaluate.STAGE, plan.STAGE, precompute.STAGE, publish.STAGE)
 STAGES = {stage.name: stage for stage in IN_ORDER}
@@ -15,6 +16,7 @@ STAGES = {stage.name: stage for stage in IN_ORDER}
 
 def run_night(night: Night) -> dict[str, Any]:
     """Runs every stage that is not done, up to the published table; returns the last stage's marker."""
+    settle_tensorflow_threads()  # before any stage starts TensorFlow, which settles them for good
     absent = [stage.name for stage in STAGES.values() if not stage.is_part_of(night)]
     if absent:
         night.console.line(f"{', '.join(absent)} are no stages of this night: its model is given (model.saved_model)")
@@ -26,6 +28,7 @@ def run_night(night: Night) -> dict[str, Any]:
 
 def run_one_stage(night: Night, name: str) -> dict[str, Any]:
     """Runs one stage, or skips it where it is done; returns its marker."""
+    settle_tensorflow_threads()
     if name == train.STAGE.name and night.train_now and train.STAGE.is_part_of(night):
         run_stage(STAGES["prepare"], night)  # a night on which no training was due has no transform graph yet
     return run_stage(STAGES[name], night)

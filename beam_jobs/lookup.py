@@ -106,9 +106,7 @@ def find(warehouse: Warehouse, job: str, key: Mapping[str, str]) -> Hit | Miss:
         RefusedError: nothing is published.
         JobError: a column is unknown or has no value, or a value is not of its column's type.
     """
-    record = warehouse.current(job)
-    if record is None:
-        raise RefusedError(f"nothing of {job} is published yet; run `foretable run` with its job file first")
+    record = published_night(warehouse, job)
     axes = read_axes(record)
     _check_names(_asked_names(record, axes), key)
     columns = {column.name: column for column in record.key_columns}
@@ -134,6 +132,18 @@ def find(warehouse: Warehouse, job: str, key: Mapping[str, str]) -> Hit | Miss:
     )
 
 
+def published_night(warehouse: Warehouse, job: str) -> NightRecord:
+    """The night that readers of the job see.
+
+    Raises:
+        RefusedError: there is none yet.
+    """
+    record = warehouse.current(job)
+    if record is None:
+        raise RefusedError(f"nothing of {job} is published yet; run `foretable run` with its job file first")
+    return record
+
+
 def _asked_names(record: NightRecord, axes: Sequence[PublishedAxis]) -> list[str]:
     """What a key gives values of, in the order of the table."""
     asked = {name: axis.intervals_of or name for axis in axes for name in axis.table.column_names}
@@ -148,8 +158,8 @@ def _find_row(axis: PublishedAxis, columns: Mapping[str, Column], key: Mapping[s
         value = _parse(dataclasses.replace(columns[interval_columns(name)[0]], name=name), key[name], bounds)
         assert not isinstance(value, str), name
         row = axis.find_interval(value)
-        nearest = tuple({name: near} for near in axis.nearest_intervals(value, NEAREST))
-        return [Fault({name: value}, nearest)] if row is None else row
+        nearest: list[dict[str, Value]] = [{name: near} for near in axis.nearest_intervals(value, NEAREST)]
+        return [Fault({name: value}, tuple(nearest))] if row is None else row
     wanted = {name: _parse(columns[name], key[name], axis.table.column(name)) for name in axis.asked}
     row = _index_of(axis.table, wanted)
     return _faults(axis.table, wanted) if row is None else row

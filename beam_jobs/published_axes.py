@@ -1,4 +1,4 @@
-"""The axes of a published night as a reader meets them: what has a value in a key, and which row of an axis it names."""
+"""The axes of a published night as a reader meets them: what a key gives values of, and which rows they name."""
 
 import dataclasses
 import json

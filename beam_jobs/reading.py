@@ -5,17 +5,34 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs import storage
-from beam_jobs.lookup import Hit, Miss, find, parse_key
+from beam_jobs.lookup import Hit, Miss, find, parse_key, published_night
+from beam_jobs.published_axes import read_axes
 from beam_jobs.run_directory import MARKERS, job_folder, read_marker, stages_of
 from beam_jobs.warehouses.base import NightRecord, Warehouse
 from configs.job import Job
 
 STATUS_NIGHTS = 10
+EXAMPLE_ROW = 10_000
 
 
 def look_up(job: Job, warehouse: Warehouse, arguments: Sequence[str]) -> Hit | Miss:
     """Looks up the key given as `column=value` arguments."""
     return find(warehouse, job.name, parse_key(arguments))
+
+
+def write_query(job: Job, warehouse: Warehouse) -> str:
+    """SQL that answers a key, to start from, with a row of the table as its example.
+
+    Raises:
+        RefusedError: nothing is published.
+    """
+    from beam_jobs.warehouses.key_query import key_query
+
+    record = published_night(warehouse, job.name)
+    offset = min(record.rows // 2, EXAMPLE_ROW)
+    view = f"{job.name}_predictions"
+    (row,) = warehouse.query(f'SELECT * FROM "{view}" LIMIT 1 OFFSET {offset}').to_pylist()
+    return key_query(record, read_axes(record), row)
 
 
 def list_runs(job: Job, warehouse: Warehouse) -> list[dict[str, Any]]:

@@ -68,6 +68,19 @@ def query(
 
 
 @command
+def sql(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
+    """Prints the SQL that looks keys up in the published table, to start from."""
+    job, warehouse = _reading(job_file, set_)
+    from beam_jobs.reading import write_query
+
+    text = write_query(job, warehouse)
+    if as_json:
+        print_json({"sql": text})
+    else:
+        print(text)
+
+
+@command
 def runs(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
     """Lists the nights that were published and are kept."""
     job, warehouse = _reading(job_file, set_)

@@ -97,7 +97,7 @@ def _vocabulary_axis_problems(job: "TrainedJob") -> Iterator[Problem]:
 
 
 def _buckets_axis_problems(job: "TrainedJob") -> Iterator[Problem]:
-    """What only the model's graph can tell is left to `plan`: whole numbers may be few, and a team's own function is code."""
+    """What can be told without the model's graph; whole numbers may be few, and a team's own function is code."""
     for name, axis in job.input_space.axes.items():
         feature, path = job.features.get(name), ("input_space", "axes", name)
         if not isinstance(axis, BucketsAxis) or feature is None:

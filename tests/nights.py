@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import json
 import pathlib
 
 import pyarrow as pa
@@ -9,7 +10,6 @@ import pyarrow.parquet as pq
 
 from beam_jobs.warehouses.base import Night
 from transforms.blocks import ShardRange
-from transforms.columns import ARROW_TYPES
 from transforms.shards import Fingerprint, TableColumn, make_manifest, table_schema, write_shard
 
 BLOCK_ROWS = 4
@@ -49,21 +49,28 @@ def make_night(
     is_excluded=lambda point: False,
     night_value=0.0,
     rewrite=lambda rows: rows,
+    intervals_of=(),
     shard_blocks=2,
     **settings,
 ):
     """Writes axes and shards under `folder`, as plan and precompute do, and returns the night to publish.
 
     Args:
+        intervals_of: axes whose rows are intervals.
         rewrite: spoils the rows of the table: `(position, row)` pairs, which go to the shard of their position.
     """
     run_dir = pathlib.Path(folder, job, run_date.isoformat(), run_id)
-    types = {column.name: ARROW_TYPES[column.type] for column in columns if column.role != "output"}
+    types = {column.name: column.arrow_type for column in columns if column.role != "output"}
     (run_dir / "axes").mkdir(parents=True)
     axis_paths = []
     for index, (name, values) in enumerate(axes.items()):
         axis_paths.append(str(run_dir / "axes" / f"{index:02d}-{name}.parquet"))
-        pq.write_table(pa.table({c: pa.array(v, types[c]) for c, v in values.items()}), axis_paths[-1])
+        table = pa.table({c: pa.array(v, types[c]) for c, v in values.items()})
+        if name in intervals_of:
+            representatives = pa.array([0.0] * table.num_rows)  # of no use to a reader, but there
+            described = json.dumps({"name": name, "kind": "buckets"})
+            table = table.append_column(name, representatives).replace_schema_metadata({"foretable": described})
+        pq.write_table(table, axis_paths[-1])
     every = points(axes)
     rows = [
         (

@@ -188,13 +188,15 @@ def test_short_numbers(number, text):
 
 
 def test_labels_of_the_plot_do_not_lie_on_each_other():
-    plot = pytest.importorskip("benchmarks.plot", exc_type=ImportError)
+    from benchmarks import plot
+
     assert plot.spread_apart([0.1, 0.5, 0.9], 0.1) == [0.1, 0.5, 0.9]
     np.testing.assert_allclose(plot.spread_apart([0.1, 0.5, 0.52, 0.54], 0.1), [0.1, 0.42, 0.52, 0.62])
 
 
 def test_the_plot_is_drawn(tmp_path):
-    plot = pytest.importorskip("benchmarks.plot", exc_type=ImportError)
+    from benchmarks import plot
+
     cell, measurement = Cell("engine", "small", 10**5, 10**5, "", 2), Measurement(10**5, 1.0, 1.0, 1.0, 1, 1)
     other = dataclasses.replace(cell, path="per_row", rows=1_000)
     header = describe_run("2026-01-05T00:00:00+00:00", 30.0, 1, 2, 4.0)

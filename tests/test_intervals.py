@@ -295,3 +295,48 @@ def test_columns_are_described():
         pa.int64(),
         pa.bool_(),
     ]
+
+
+def test_the_graph_that_tf_transform_makes_is_followed(tmp_path):
+    """Declared transforms, through a real analysis: given and quantile edges, of floats and whole numbers, and a cross."""
+    import tensorflow_transform as tft
+    from run_directories import analyze, natality_job, natality_rows, write_shards
+
+    features = {
+        "is_male": {"type": "string"},
+        "plurality": {"type": "string", "missing": "Single(1)"},
+        "mother_age": {"type": "float", "missing": 27, "transforms": [{"kind": "quantile_buckets", "count": 4}]},
+        "siblings": {
+            "type": "int",
+            "missing": 0,
+            "transforms": [{"kind": "buckets", "edges": [0.5, 2]}, {"kind": "quantile_buckets", "count": 3}],
+        },
+    }
+    names = ["plurality", "mother_age_quantile_buckets", "siblings_buckets"]
+    job = natality_job(features=features, crosses=[{"kind": "hashed", "features": names, "buckets": 5}])
+    write_shards(tmp_path, "train", natality_rows(400))
+    layer = tft.TFTransformOutput(analyze(tmp_path, job)).transform_features_layer()
+    kinds = {"string": tf.string, "float": tf.float32, "int": tf.int64}
+    spec = {name: tf.TensorSpec([None], kinds[node.type], name) for name, node in job.features.items()}
+    transform = tf.function(lambda raw: layer(dict(raw)), input_signature=[spec]).get_concrete_function()
+    model = types.SimpleNamespace(signatures={"transform": transform})
+    example = {"is_male": "True", "plurality": "Twins(2)", "mother_age": 30.0, "siblings": 1}
+
+    ages = build_buckets_axis("mother_age", EVERYWHERE, job.features, model, example)
+    assert ages.table.num_rows == 5
+    assert ages.table["mother_age_is_missing"].to_pylist() == [False] * 4 + [True]
+    siblings = build_buckets_axis("siblings", EVERYWHERE, job.features, model, example).table.to_pydict()
+    # The quantiles of 0, 1, 2, 3 lie at 1 and 2, or so, where the given edges are as well.
+    assert siblings["siblings_from"][:3] == [None, 1, 2]
+    assert siblings["siblings_is_missing"][-1]
+    for low, high in zip(
+        ages.table["mother_age_from"].to_pylist()[:-1], ages.inputs["mother_age"].to_pylist()[:-1], strict=True
+    ):
+        assert low is None or low == high
+
+
+def test_a_bucketized_int_beyond_float32_keeps_its_edge():
+    edge = 2**53 + 1
+    model = transform_model(at_least=lambda raw: tf.cast(raw["siblings"] >= edge, tf.int64))
+    rows, _ = intervals(model, "siblings")
+    assert [row[0] for row in rows[:-1]] == [None, edge]

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import signal
 import threading
@@ -114,7 +115,7 @@ def test_killed_in_every_stage_and_rerun(undisturbed, tmp_path):
     reader = Reader(second)
     reader.start()
     job_folder, night_folder = tmp_path / "natality", tmp_path / "natality" / str(SECOND_DATE)
-    markers, killed_in, changes_allowed = {}, [], [0] * len(MARKERS)
+    markers, killed_in, changes_allowed = {}, [], [0] * len(MARKERS) + [math.inf]
     while True:
         process = second.start("run", "--date", str(SECOND_DATE))
         stage = kill_in_a_stage(process, job_folder, night_folder, changes_allowed)

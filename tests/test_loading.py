@@ -48,7 +48,7 @@ def test_shipped_job_files_are_valid(path):
         ),
         (
             "input_space.axes.plurality={foo: 1}",
-            "input_space.axes.plurality: expected an axis with exactly one of values, range, vocabulary, distinct, rows",
+            "input_space.axes.plurality: expected an axis with exactly one of values, buckets, range, vocabulary, distinct, rows",
         ),
         (
             "input_space.axes.mother_age={range: [1, 2], stp: 3}",

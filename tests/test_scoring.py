@@ -87,7 +87,9 @@ def test_says_what_is_wrong_with_a_model(model_dir, tmp_path):
         scorer(outputs=[Output(name="cost", type="float", columns=("cost",))])
     with pytest.raises(ForetableError, match="price is float32 in the model, expected int"):
         scorer(outputs=[Output(name="price", type="int", columns=("price",))])
-    with pytest.raises(ForetableError, match="no signature 'predict', only predict_transformed, serving_default, transform"):
+    with pytest.raises(
+        ForetableError, match="no signature 'predict', only predict_transformed, serving_default, transform"
+    ):
         predict(load_model(model_dir), SPACE.columns(np.arange(2)), TYPES, "predict")
     with pytest.raises(ForetableError, match=r"no SavedModel here; run foretable train"):
         load_model(str(tmp_path))

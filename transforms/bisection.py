@@ -1,6 +1,6 @@
 """Finds where monotone functions of a number change, exactly: bisection over the order of the numbers that there are.
 
-Neighbours in this order are neighbouring float32s or int64s, so that an edge is found to the last bit, not to a tolerance.
+Neighbours in this order are neighbouring float32s or int64s: an edge is found to the last bit, not to a tolerance.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 
 from configs.features import MISSING_IN_GRAPH, ColumnType
 
-# TensorFlow may take numbers nearer to zero than the smallest normal one for zero, so that they have no place of their own.
+# What is nearer to zero than the smallest normal number has no place of its own: TensorFlow may take it for zero.
 _SMALLEST_NORMAL = int(np.finfo(np.float32).smallest_normal.view(np.int32))
 _INFINITY = int(np.float32(np.inf).view(np.int32)) - _SMALLEST_NORMAL + 1
 

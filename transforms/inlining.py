@@ -1,4 +1,4 @@
-"""A signature's graph with the functions that it calls put in their place: one list of operations to follow or to run."""
+"""A signature's graph with the functions that it calls in their place: one list of operations, to follow or to run."""
 
 import dataclasses
 import graphlib

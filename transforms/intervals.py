@@ -1,7 +1,7 @@
 """A `buckets` axis: all values of a numeric feature as the intervals inside which no transformed output can change.
 
-The edges are found on the exported graph itself and to the last bit. An interval holds its lower bound and not its upper
-one; a number that a reader asks for is the float32 that the model would see.
+The edges are found on the exported graph itself and to the last bit. An interval holds its lower bound and not its
+upper one; a number that a reader asks for is the float32 that the model would see.
 """
 
 from collections.abc import Mapping
@@ -112,9 +112,9 @@ def _find_starts(path: str, name: str, steps: StepTensors, low: int, high: int) 
         changing = {steps.references[index] for index in np.repeat(np.arange(len(widths)), widths)[error.columns]}
         names = [output for output, references in steps.of_output.items() if references & changing]
         raise RefusedError(
-            f"{path}.buckets: the transformed feature {', '.join(map(repr, names))} is not piecewise constant in {name}:"
-            f" it tells more than {MAX_INTERVALS:,} values apart; take that transform from the feature, or give a step"
-            " or values in place of buckets"
+            f"{path}.buckets: the transformed feature {', '.join(map(repr, names))} is not piecewise constant in"
+            f" {name}: it tells more than {MAX_INTERVALS:,} values apart; take that transform from the feature, or give"
+            " a step or values in place of buckets"
         ) from error
     return np.concatenate([[low], edges])
 
@@ -167,7 +167,7 @@ def _axis(name: str, feature: Feature, starts: np.ndarray, bounds: tuple[int, in
     """The axis of the intervals that begin at `starts`; the last ends with the second bound."""
     lows: list[Any] = from_order(starts, feature.type).tolist()
     highs = lows[1:]
-    # An interval is represented by its lower bound; the first of all numbers by the last below its upper one, or by zero.
+    # A lower bound represents its interval; without one, the last number below the upper bound does, or else zero.
     values = list(lows)
     if is_bounded:
         highs += from_order(np.array([bounds[1] + 1]), feature.type).tolist()

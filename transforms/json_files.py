@@ -36,4 +36,6 @@ def write_json_list(elements: list[Any], path: str) -> str:
 
 
 def _plain(element: Any) -> Any:
-    return dataclasses.asdict(element) if dataclasses.is_dataclass(element) and not isinstance(element, type) else element
+    return (
+        dataclasses.asdict(element) if dataclasses.is_dataclass(element) and not isinstance(element, type) else element
+    )

@@ -1,7 +1,7 @@
-"""Which TensorFlow operations keep the order of a number: their output only rises or only falls, value by value, with it.
+"""Which TensorFlow operations keep the order of a number: their output only rises or only falls with it.
 
-None of them makes NaN of a number or of an infinity. An operation that is not here may still be in a graph: what follows it
-is then told apart by what goes into it.
+None of them makes NaN of a number or of an infinity. An operation that is not here may still be in a graph: what
+follows it is then told apart by what goes into it.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,10 @@
-"""Through which tensors a transform graph sees a number: a proof, by a walk over it, of where its outputs cannot change.
+"""Through which tensors a transform graph sees a number: a proof, by a walk over it, of where outputs cannot change.
 
-From the number on, the walk follows tensors that only rise or only fall with it. Where such a tensor enters an operation
-that is not known to keep that order, it is a step tensor of all that follows. An output whose rows come from the same rows
-of the features is a function of its step tensors and of other features. So it is constant between two numbers at which
-each step tensor has the same value, whatever the other features are: what is monotone and has equal ends is constant.
+From the number on, the walk follows tensors that only rise or only fall with it. Where such a tensor enters an
+operation that is not known to keep that order, it is a step tensor of all that follows. An output whose rows come from
+the same rows of the features is a function of its step tensors and of other features. So it is constant between two
+numbers at which each step tensor has the same value, whatever the other features are: what is monotone and has equal
+ends is constant.
 """
 
 import dataclasses
