@@ -12,12 +12,12 @@ from beam_jobs.run_directory import RunDirectory, read_marker
 from configs.errors import RefusedError
 from configs.job import ForeignJob, Job, TrainedJob
 from configs.outputs import Output, model_outputs
-from transforms.axes import Axis
-from transforms.foreign_models import ForeignCall, find_outputs
-from transforms.input_space import InputSpace
-from transforms.shards import Manifest
-from transforms.skew import ShardPair
-from transforms.vocabularies import vocabulary_words
+from transforms.evaluation.skew import ShardPair
+from transforms.preprocessing.vocabularies import vocabulary_words
+from transforms.scoring.foreign_models import ForeignCall, find_outputs
+from transforms.scoring.shards import Manifest
+from transforms.space.axes import Axis
+from transforms.space.input_space import InputSpace
 
 ScoringModel = lineage.TrainedModel | GivenModel
 

@@ -8,7 +8,7 @@ from beam_jobs.night import Night, run_stage
 from beam_jobs.stages import evaluate, plan, precompute, prepare, publish, train
 from configs.errors import RefusedError
 from configs.job import ForeignJob
-from transforms.threads import settle_tensorflow_threads
+from transforms.scoring.threads import settle_tensorflow_threads
 
 IN_ORDER = (prepare.STAGE, train.STAGE, evaluate.STAGE, plan.STAGE, precompute.STAGE, publish.STAGE)
 STAGES = {stage.name: stage for stage in IN_ORDER}

@@ -156,7 +156,7 @@ def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
 
 def source_fingerprints(job: Job) -> list[str]:
     """Fingerprints of all the sources that the job reads."""
-    from transforms.examples import source_fingerprint
+    from transforms.examples.reading import source_fingerprint
 
     sources: list[Any] = []
     if isinstance(job, TrainedJob | ForeignJob) and job.source is not None:

@@ -14,7 +14,7 @@ from beam_jobs.warehouses.base import NightRecord, Value
 from configs.errors import ForetableError
 from configs.space import interval_columns
 
-_METADATA_KEY = b"foretable"  # where `transforms.input_space` says what an axis is
+_METADATA_KEY = b"foretable"  # where `transforms.space.input_space` says what an axis is
 
 
 @dataclasses.dataclass(frozen=True)

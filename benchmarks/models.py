@@ -130,8 +130,8 @@ def build(model: BenchmarkModel, directory: str) -> None:
     from models.exporting import export_model
     from models.network import build_network
     from models.trainer import model_version
-    from transforms.analysis import AnalyzeExamples, transform_hash
-    from transforms.preprocessing import make_preprocessing_fn
+    from transforms.preprocessing.analysis import AnalyzeExamples, transform_hash
+    from transforms.preprocessing.functions import make_preprocessing_fn
 
     root = pathlib.Path(directory)
     (root / "examples").mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def build(model: BenchmarkModel, directory: str) -> None:
 def make_examples(model: BenchmarkModel) -> pa.Table:
     """Rows to analyze: the natality sample, or every word of every vocabulary."""
     if set(model.features) >= {"mother_age"}:
-        from transforms.readers.natality_sample import generate_natality
+        from transforms.examples.readers.natality_sample import generate_natality
 
         columns = generate_natality(SEED, 0)
         return pa.table({name: columns[name] for name in (*model.features, LABEL.name)}).slice(0, _EXAMPLE_ROWS)

@@ -21,7 +21,7 @@ from benchmarks.models import MODELS
 from benchmarks.paths import PATHS
 from benchmarks.report import Results, describe_run, read_results, short, summarize, to_markdown
 from benchmarks.spaces import SIZES
-from transforms.blocks import BLOCK_ROWS
+from transforms.space.blocks import BLOCK_ROWS
 
 DEFAULT_MODELS = ("small", "medium", "wide", "buckets")
 QUICK_SIZES = (100_000, 1_000_000)

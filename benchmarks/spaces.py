@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.models import MODELS, WORD_FEATURES, WORDS, word
-from transforms.axes import Axis
-from transforms.input_space import InputSpace
+from transforms.space.axes import Axis
+from transforms.space.input_space import InputSpace
 
 SIZES = (100_000, 1_000_000, 10_000_000, 100_000_000)
 _SEXES = ("False", "True", "Unknown", "(other)")

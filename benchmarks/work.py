@@ -12,9 +12,9 @@ import pyarrow as pa
 from benchmarks.measuring import Instant, read_clocks
 from benchmarks.models import BuiltModel
 from configs.features import ColumnType
-from transforms.input_space import InputSpace
-from transforms.planning import table_columns
-from transforms.shards import table_schema
+from transforms.scoring.shards import table_schema
+from transforms.space.input_space import InputSpace
+from transforms.space.planning import table_columns
 
 _started: set[str] = set()
 

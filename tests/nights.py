@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.warehouses.base import Night
-from transforms.blocks import ShardRange
-from transforms.shards import Fingerprint, TableColumn, make_manifest, table_schema, write_shard
+from transforms.scoring.shards import Fingerprint, TableColumn, make_manifest, table_schema, write_shard
+from transforms.space.blocks import ShardRange
 
 BLOCK_ROWS = 4
 DAY = datetime.date(2024, 1, 1)

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from configs.job import Job
 from configs.loading import parse_job
 from configs.modeling import Multiclass
-from transforms.analysis import AnalyzeExamples, transform_hash
 from transforms.columns import arrow_schema
-from transforms.preprocessing import load_preprocessing_fn, make_preprocessing_fn
-from transforms.transformed_examples import TransformExamples
+from transforms.preprocessing.analysis import AnalyzeExamples, transform_hash
+from transforms.preprocessing.functions import load_preprocessing_fn, make_preprocessing_fn
+from transforms.preprocessing.transformed_examples import TransformExamples
 
 NATALITY: dict[str, Any] = {
     "name": "natality",

@@ -11,9 +11,9 @@ from run_directories import analyze, feature_types, natality_job, natality_rows,
 from tensorflow.core.protobuf import saved_model_pb2
 
 from configs.errors import RefusedError
-from transforms.analysis import find_shards, read_adapter_batches, read_batches, transform_hash
-from transforms.canonical_graph import canonical_saved_model
 from transforms.columns import adapter_schema, graph_inputs
+from transforms.preprocessing.analysis import find_shards, read_adapter_batches, read_batches, transform_hash
+from transforms.preprocessing.canonical_graph import canonical_saved_model
 
 JOB = natality_job()
 ROWS = natality_rows(300)

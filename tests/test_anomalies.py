@@ -6,11 +6,11 @@ import pytest
 from configs.features import Feature, Label
 from configs.modeling import Binary, Multiclass, Regression
 from configs.sources import CsvSource, HashSplit, SourceSplit
-from transforms.anomalies import Anomaly, find_anomalies
-from transforms.column_summaries import SplitSummary
-from transforms.ingestion import IngestionSummary, ShardSummary
-from transforms.readers.rows import BadRow
-from transforms.statistics import dataset_statistics
+from transforms.examples.anomalies import Anomaly, find_anomalies
+from transforms.examples.column_summaries import SplitSummary
+from transforms.examples.ingestion import IngestionSummary, ShardSummary
+from transforms.examples.readers.rows import BadRow
+from transforms.examples.statistics import dataset_statistics
 
 FEATURES = {"x": Feature(type="float", missing=0), "word": Feature(type="string", missing="none")}
 HASH = HashSplit(by="word", eval=0.2)

@@ -12,8 +12,8 @@ from configs.errors import JobError, RefusedError
 from configs.features import Feature
 from configs.sources import ParquetSource
 from configs.space import DistinctAxis, RangeAxis, RowsAxis, ValuesAxis, VocabularyAxis
-from transforms.axes import build_axis
 from transforms.columns import ARROW_TYPES
+from transforms.space.axes import build_axis
 
 FEATURES = {
     "city": Feature(type="string", missing="Bern"),

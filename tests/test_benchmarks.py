@@ -17,7 +17,7 @@ from benchmarks.scoring import every_cell, expect_rate, rows_in_time
 from benchmarks.spaces import SIZES, make_space
 from benchmarks.work import Work
 from transforms.columns import graph_inputs
-from transforms.scoring import load_model
+from transforms.scoring.serving import load_model
 
 POINTS = 2_000
 LOOPS = tuple(name for name in PATHS if name.startswith("bare_loop"))

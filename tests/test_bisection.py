@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from transforms.bisection import TooManyEdgesError, find_edges, from_order, order_bounds, to_order
+from transforms.space.bisection import TooManyEdgesError, find_edges, from_order, order_bounds, to_order
 
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_subnormal=False)
 LOWEST, HIGHEST = order_bounds("int")

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from configs.modeling import ChangeThreshold, Threshold
-from transforms.blessing import Blessing, judge
-from transforms.skew import SkewReport
-from transforms.slicing import ModelMetrics, SliceMetrics
+from transforms.evaluation.blessing import Blessing, judge
+from transforms.evaluation.skew import SkewReport
+from transforms.evaluation.slicing import ModelMetrics, SliceMetrics
 
 
 def model_metrics(overall: dict, **by_plurality: dict) -> ModelMetrics:

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from transforms.blocks import BLOCK_ROWS, EnumerateShards, ShardRange, block_count, shard_ranges
+from transforms.space.blocks import BLOCK_ROWS, EnumerateShards, ShardRange, block_count, shard_ranges
 
 
 @hypothesis.given(st.integers(1, 40 * BLOCK_ROWS), st.integers(1, 50))

@@ -9,12 +9,12 @@ from run_directories import NATALITY
 from configs.errors import JobError
 from configs.loading import parse_job
 from configs.space import BucketsAxis, Space
-from transforms.axes import Axis
-from transforms.engine import make_engine
-from transforms.exclusion import Exclusion
-from transforms.input_space import InputSpace, load_axes, save_axes
-from transforms.planning import table_columns
-from transforms.scoring import ServingScorer
+from transforms.scoring.engine import make_engine
+from transforms.scoring.serving import ServingScorer
+from transforms.space.axes import Axis
+from transforms.space.exclusion import Exclusion
+from transforms.space.input_space import InputSpace, load_axes, save_axes
+from transforms.space.planning import table_columns
 
 AREA = Axis(
     "area",

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.axes import Axis
-from transforms.axis_tables import AxisTable
-from transforms.classes import AxisClasses, ClassScorer, collapsed_axes, find_classes
-from transforms.input_space import InputSpace
+from transforms.scoring.axis_tables import AxisTable
+from transforms.scoring.classes import AxisClasses, ClassScorer, collapsed_axes, find_classes
+from transforms.space.axes import Axis
+from transforms.space.input_space import InputSpace
 
 BATCH_ROWS = 16
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.column_summaries import NumericSummary, SplitSummary, StringSummary
+from transforms.examples.column_summaries import NumericSummary, SplitSummary, StringSummary
 
 NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e9, 1e9)), max_size=30)
 WORDS = st.lists(st.one_of(st.none(), st.sampled_from(["a", "bb", "ccc", "é"])), max_size=30)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from transforms.columns import ARROW_TYPES, MISSING_INT
-from transforms.readers.conversion import convert, parse_text
+from transforms.examples.readers.conversion import convert, parse_text
 
 
 @pytest.mark.parametrize(

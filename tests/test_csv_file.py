@@ -11,8 +11,8 @@ import pytest
 
 from configs.errors import RefusedError
 from configs.sources import CsvSource
-from transforms.readers import csv_file
-from transforms.readers.rows import BadRow, Expected
+from transforms.examples.readers import csv_file
+from transforms.examples.readers.rows import BadRow, Expected
 
 COLUMNS = {"word": "string", "x": "float", "n": "int"}
 EXPECTED = Expected(COLUMNS)

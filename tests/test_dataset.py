@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from configs.errors import ForetableError
 from models import dataset
 from models.dataset import open_split
-from transforms.transformed_examples import encode_examples, write_records
+from transforms.preprocessing.transformed_examples import encode_examples, write_records
 
 SPEC = {
     "age": tf.io.FixedLenFeature([], tf.float32),

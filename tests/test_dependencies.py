@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from transforms import elementwise
-from transforms.dependencies import Dependency, output_dependencies
+from transforms.graphs import elementwise
+from transforms.graphs.dependencies import Dependency, output_dependencies
 
 SPECS = {"a": tf.float32, "b": tf.float32, "n": tf.int64, "s": tf.string}
 VARIABLE = tf.Variable([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])

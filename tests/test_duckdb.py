@@ -18,7 +18,7 @@ from nights import AXES, COLUMNS, DAY, make_night, points, prediction, publish
 
 from beam_jobs.warehouses.duckdb import DuckDBWarehouse
 from configs.errors import ForetableError, JobError, RefusedError
-from transforms.shards import TableColumn
+from transforms.scoring.shards import TableColumn
 
 ONE_DAY = datetime.timedelta(days=1)
 

@@ -6,10 +6,10 @@ import pytest
 
 from configs.errors import ForetableError
 from configs.outputs import Output
-from transforms.axes import Axis
-from transforms.engine import Engine, prediction_arrays
-from transforms.exclusion import Exclusion
-from transforms.input_space import InputSpace
+from transforms.scoring.engine import Engine, prediction_arrays
+from transforms.space.axes import Axis
+from transforms.space.exclusion import Exclusion
+from transforms.space.input_space import InputSpace
 
 SPACE = InputSpace(
     (

@@ -14,7 +14,8 @@ from configs.errors import RefusedError
 from configs.features import Label
 from configs.modeling import Multiclass, Regression
 from configs.outputs import model_outputs
-from transforms.evaluation import (
+from transforms.evaluation.metrics import MulticlassMetrics, RegressionMetrics
+from transforms.evaluation.models import (
     EvaluatedModel,
     EvaluateModel,
     Evaluation,
@@ -24,7 +25,6 @@ from transforms.evaluation import (
     why_not_comparable,
 )
 from transforms.json_files import WriteJson
-from transforms.metrics import MulticlassMetrics, RegressionMetrics
 
 FEATURES = {"age": "float", "sex": "string"}
 SLICES = ((), ("sex",), ("sex", "month"))

@@ -10,7 +10,8 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from configs.errors import RefusedError
 from configs.sources import CsvSource, ParquetSource, SampleSource
-from transforms.examples import (
+from transforms.examples.readers.rows import BATCH_ROWS, BadRow, Expected
+from transforms.examples.reading import (
     BAD_ROWS,
     EXAMPLES,
     ReadExamples,
@@ -19,7 +20,6 @@ from transforms.examples import (
     read_table,
     source_fingerprint,
 )
-from transforms.readers.rows import BATCH_ROWS, BadRow, Expected
 
 COLUMNS = {"x": "int"}
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from configs.errors import JobError, RefusedError
-from transforms import exclusion
-from transforms.axes import Axis
-from transforms.exclusion import Exclusion
-from transforms.input_space import InputSpace
+from transforms.space import exclusion
+from transforms.space.axes import Axis
+from transforms.space.exclusion import Exclusion
+from transforms.space.input_space import InputSpace
 
 AXES = (
     Axis("a", "values", pa.table({"a": pa.array([1, None, 3], pa.int64())})),

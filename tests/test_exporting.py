@@ -13,7 +13,7 @@ from configs.modeling import Binary, Multiclass, Regression
 from models.exporting import named_outputs
 from models.trainer import train
 from transforms.columns import MISSING_INT, graph_inputs
-from transforms.transformed_examples import transform_batch
+from transforms.preprocessing.transformed_examples import transform_batch
 
 JOB = natality_job()
 # A row as in the examples, unseen words, everything missing that may be, and the same row with the missing values spelled out.

@@ -33,10 +33,10 @@ from configs.features import Feature
 from configs.loading import load_job, parse_job
 from configs.modeling import ForeignOutput
 from configs.outputs import Output
-from transforms.axes import Axis
-from transforms.foreign_models import ForeignCall, ForeignScorer, find_outputs
-from transforms.input_space import InputSpace
-from transforms.planning import make_plan
+from transforms.scoring.foreign_models import ForeignCall, ForeignScorer, find_outputs
+from transforms.space.axes import Axis
+from transforms.space.input_space import InputSpace
+from transforms.space.planning import make_plan
 
 ROOT = pathlib.Path(__file__).parent.parent
 DATE = "2026-03-01"

@@ -13,9 +13,9 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from configs.features import Feature, Label
 from configs.sources import CsvSource, HashSplit, SampleSource, SourceSplit
-from transforms.ingestion import IngestExamples, IngestionSummary, ShardSummary
-from transforms.readers.rows import BadRow
-from transforms.splitting import eval_mask
+from transforms.examples.ingestion import IngestExamples, IngestionSummary, ShardSummary
+from transforms.examples.readers.rows import BadRow
+from transforms.examples.splitting import eval_mask
 
 FEATURES = {"word": Feature(type="string"), "fare": Feature(type="float", missing=0)}
 COLUMNS = {"word": "string", "fare": "float", "tips": "float", "key": "string"}
@@ -93,7 +93,7 @@ def test_bad_rows_are_set_aside_with_their_line_and_reason(tmp_path):
 
 
 def test_bad_rows_are_all_counted_but_not_all_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("transforms.ingestion.MIN_KEPT_BAD_ROWS", 2)
+    monkeypatch.setattr("transforms.examples.ingestion.MIN_KEPT_BAD_ROWS", 2)
     (tmp_path / "a.csv").write_text("word,fare,tips,key\n" + "w,x,1,1\n" * 7)
     summary = ingest(tmp_path, source_of(tmp_path / "a.csv"))
     assert summary.shards == ()

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.errors import ForetableError
-from transforms.axes import Axis
-from transforms.input_space import InputSpace, load_axes, save_axes
+from transforms.space.axes import Axis
+from transforms.space.input_space import InputSpace, load_axes, save_axes
 
 CITY = Axis("city", "values", pa.table({"city": ["Bern", None, "Chur"]}))
 AREA = Axis("area", "range", pa.table({"area": pa.array([0.5, 1.0, None], pa.float64())}))

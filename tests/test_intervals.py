@@ -13,9 +13,9 @@ import tensorflow as tf
 from configs.errors import JobError, RefusedError
 from configs.features import Feature
 from configs.space import BucketsAxis
-from transforms.bisection import from_order, to_order
 from transforms.columns import MISSING_INT
-from transforms.intervals import build_buckets_axis, describe_columns
+from transforms.space.bisection import from_order, to_order
+from transforms.space.intervals import build_buckets_axis, describe_columns
 
 FEATURES = {
     "age": Feature(type="float", missing=27.0, description="Age in years"),

@@ -13,7 +13,7 @@ from nights import AXES, COLUMNS, DAY, make_night, points, prediction, publish
 from beam_jobs.lookup import Fault, Hit, Miss, find, parse_key
 from beam_jobs.warehouses.duckdb import DuckDBWarehouse
 from configs.errors import ForetableError, JobError, RefusedError
-from transforms.shards import TableColumn
+from transforms.scoring.shards import TableColumn
 
 ROUTES = {
     "route": {"origin": ["A", "A", "B"], "stop": ["X", "Y", "X"]},

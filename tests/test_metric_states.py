@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms import metric_states
-from transforms.metric_states import Categories, Counts, add_states, sum_by_slice
+from transforms.evaluation import metric_states
+from transforms.evaluation.metric_states import Categories, Counts, add_states, sum_by_slice
 
 rows = st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 6), st.integers(-100, 100)), max_size=40)
 

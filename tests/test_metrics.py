@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from configs.features import Label
 from configs.modeling import Binary, Multiclass, Regression
 from configs.outputs import model_outputs
-from transforms.metric_states import add_states, sum_by_slice
-from transforms.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, loss, task_metrics
-from transforms.ranking import binned_auc
+from transforms.evaluation.metric_states import add_states, sum_by_slice
+from transforms.evaluation.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, loss, task_metrics
+from transforms.evaluation.ranking import binned_auc
 
 BINARY = BinaryMetrics(probability="p", answer="y")
 CLASSES = ("cat", "dog", "elk")

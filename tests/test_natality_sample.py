@@ -9,9 +9,9 @@ import pytest
 
 from configs.errors import JobError
 from configs.sources import SampleSource
-from transforms.examples import read_table
-from transforms.readers.natality_sample import GENERATOR_VERSION, generate_natality, read_block
-from transforms.readers.rows import BATCH_ROWS, Expected
+from transforms.examples.readers.natality_sample import GENERATOR_VERSION, generate_natality, read_block
+from transforms.examples.readers.rows import BATCH_ROWS, Expected
+from transforms.examples.reading import read_table
 
 COLUMNS = {
     "is_male": "string",

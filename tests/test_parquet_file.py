@@ -6,8 +6,8 @@ import pytest
 
 from configs.errors import RefusedError
 from configs.sources import ParquetSource
-from transforms.readers import parquet_file
-from transforms.readers.rows import BadRow, Expected
+from transforms.examples.readers import parquet_file
+from transforms.examples.readers.rows import BadRow, Expected
 
 EXPECTED = Expected({"word": "string", "x": "float", "n": "int"})
 

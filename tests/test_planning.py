@@ -10,12 +10,12 @@ from house_model import FEATURES, OUTPUTS, PRICE, TYPES, save_house_model
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.features import Feature
 from configs.outputs import Output
-from transforms.axes import Axis
-from transforms.blocks import BLOCK_ROWS, ShardRange
-from transforms.engine import make_engine
-from transforms.input_space import InputSpace
-from transforms.planning import Plan, PlannedAxis, check_points, make_plan, run_trial, table_columns
-from transforms.shards import Fingerprint, TableColumn, write_shard
+from transforms.scoring.engine import make_engine
+from transforms.scoring.shards import Fingerprint, TableColumn, write_shard
+from transforms.space.axes import Axis
+from transforms.space.blocks import BLOCK_ROWS, ShardRange
+from transforms.space.input_space import InputSpace
+from transforms.space.planning import Plan, PlannedAxis, check_points, make_plan, run_trial, table_columns
 
 CITY = Axis("city", "values", pa.table({"city": ["Bern", "Chur", None]}))
 AREA = Axis("area", "range", pa.table({"area": pa.array(np.arange(50_000) / 8)}))

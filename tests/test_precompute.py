@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from house_model import FEATURES, OUTPUTS, TYPES, save_house_model
 
-from transforms.axes import Axis
-from transforms.blocks import BLOCK_ROWS
 from transforms.columns import ARROW_TYPES, graph_inputs
-from transforms.engine import make_engine
-from transforms.input_space import InputSpace, save_axes
-from transforms.planning import make_plan
-from transforms.precompute import PrecomputePredictions
-from transforms.scoring import load_model
-from transforms.shards import ShardRecord, make_manifest
+from transforms.scoring.engine import make_engine
+from transforms.scoring.precompute import PrecomputePredictions
+from transforms.scoring.serving import load_model
+from transforms.scoring.shards import ShardRecord, make_manifest
+from transforms.space.axes import Axis
+from transforms.space.blocks import BLOCK_ROWS
+from transforms.space.input_space import InputSpace, save_axes
+from transforms.space.planning import make_plan
 
 CITY = Axis("city", "values", pa.table({"city": ["Bern", "Chur", "unseen", None]}))
 AREA = Axis("area", "range", pa.table({"area": pa.array([*(np.arange(200, 19_999) / 10), None], pa.float64())}))

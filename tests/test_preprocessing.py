@@ -15,8 +15,8 @@ from configs.errors import JobError, RefusedError
 from configs.features import Feature
 from configs.functions import load_function
 from transforms.columns import MISSING_INT, graph_inputs
-from transforms.preprocessing import load_preprocessing_fn, replace_missing
-from transforms.vocabularies import vocabulary_words
+from transforms.preprocessing.functions import load_preprocessing_fn, replace_missing
+from transforms.preprocessing.vocabularies import vocabulary_words
 
 EVERY_NUMERIC = ["z_score", "scale_0_1", {"kind": "min_max", "output_min": -1, "output_max": 1}, "log1p", "identity"]
 FEATURES = {

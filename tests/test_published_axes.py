@@ -15,7 +15,7 @@ from beam_jobs.published_axes import PublishedAxis, interval_text, read_axes
 from beam_jobs.reading import write_query
 from beam_jobs.warehouses.duckdb import DuckDBWarehouse
 from configs.errors import JobError, RefusedError
-from transforms.shards import TableColumn
+from transforms.scoring.shards import TableColumn
 
 AXES = {
     "sex": {"sex": ["True", "False", None]},

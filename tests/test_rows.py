@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from configs.errors import JobError, RefusedError
-from transforms.readers.rows import BadRow, DerivedLabel, Expected, check_columns, exact_batches, sort_rows
+from transforms.examples.readers.rows import BadRow, DerivedLabel, Expected, check_columns, exact_batches, sort_rows
 
 COLUMNS = {"x": "float", "word": "string", "n": "int"}
 ARRAYS = {

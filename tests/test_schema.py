@@ -5,9 +5,9 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from configs.features import Feature
-from transforms.column_summaries import SplitSummary
-from transforms.schema import MAX_DOMAIN_VALUES, infer_schema
-from transforms.statistics import dataset_statistics
+from transforms.examples.column_summaries import SplitSummary
+from transforms.examples.schema import MAX_DOMAIN_VALUES, infer_schema
+from transforms.examples.statistics import dataset_statistics
 
 
 def test_infer_schema():

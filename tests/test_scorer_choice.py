@@ -9,15 +9,15 @@ import pyarrow as pa
 import pytest
 from random_models import FEATURES, KINDS, OUTPUTS, TYPES, Recipe, save_random_model
 
-from transforms.axes import Axis
-from transforms.blocks import BLOCK_ROWS
-from transforms.classes import ClassScorer
 from transforms.columns import graph_inputs
-from transforms.engine import make_engine
-from transforms.factoring import FactoredScorer
-from transforms.input_space import InputSpace
-from transforms.scorer_choice import choose_scorer
-from transforms.scoring import ServingScorer, load_model
+from transforms.scoring.classes import ClassScorer
+from transforms.scoring.engine import make_engine
+from transforms.scoring.factoring import FactoredScorer
+from transforms.scoring.scorer_choice import choose_scorer
+from transforms.scoring.serving import ServingScorer, load_model
+from transforms.space.axes import Axis
+from transforms.space.blocks import BLOCK_ROWS
+from transforms.space.input_space import InputSpace
 
 WORD = Axis("word", "values", pa.table({"word": ["a", "b", "zz", "other", None, "d"]}))
 SIZE = Axis("size", "range", pa.table({"size": pa.array([*(np.arange(-900, 900) / 16), None], pa.float64())}))

@@ -10,11 +10,11 @@ from house_model import FEATURES, OUTPUTS, PRICE, TYPES, save_house_model
 
 from configs.errors import ForetableError, RefusedError
 from configs.outputs import Output
-from transforms.axes import Axis
 from transforms.columns import MISSING_INT, arrow_schema
-from transforms.exclusion import Exclusion
-from transforms.input_space import InputSpace
-from transforms.scoring import ServingScorer, check_features, check_predictions, load_model, predict
+from transforms.scoring.serving import ServingScorer, check_features, check_predictions, load_model, predict
+from transforms.space.axes import Axis
+from transforms.space.exclusion import Exclusion
+from transforms.space.input_space import InputSpace
 
 CITY = Axis("city", "values", pa.table({"city": ["Bern", "Chur", "unseen", None]}))
 AREA = Axis("area", "range", pa.table({"area": pa.array([20.0, 33.3, 120.5, None], pa.float64())}))

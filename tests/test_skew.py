@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from configs.errors import RefusedError
-from transforms.skew import (
+from transforms.evaluation.skew import (
     ShardPair,
     SkewReport,
     differing_rows,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.slicing import ModelMetrics, SliceKey, SliceMetrics, assign_slices
+from transforms.evaluation.slicing import ModelMetrics, SliceKey, SliceMetrics, assign_slices
 
 BATCH = pa.table(
     {

@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
 
-from transforms.splitting import eval_mask
+from transforms.examples.splitting import eval_mask
 
 
 def sides(columns, by, fraction=0.5):

@@ -7,8 +7,8 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics, Histogram
 
-from transforms.column_summaries import SplitSummary
-from transforms.statistics import GenerateStatistics, dataset_statistics
+from transforms.examples.column_summaries import SplitSummary
+from transforms.examples.statistics import GenerateStatistics, dataset_statistics
 
 
 def batch(start, stop):

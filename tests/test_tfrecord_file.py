@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from configs.errors import RefusedError
 from configs.sources import TFRecordSource
-from transforms.readers import tfrecord_file
-from transforms.readers.rows import BadRow, Expected
+from transforms.examples.readers import tfrecord_file
+from transforms.examples.readers.rows import BadRow, Expected
 
 EXPECTED = Expected({"word": "string", "x": "float", "n": "int"})
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from transforms.threads import cores, map_ahead, settle_tensorflow_threads
+from transforms.scoring.threads import cores, map_ahead, settle_tensorflow_threads
 
 
 def test_results_come_in_order_and_items_are_taken_a_few_ahead():

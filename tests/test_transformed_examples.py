@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from run_directories import analyze, feature_types, natality_job, natality_rows, write_shards
 
 from configs.errors import RefusedError
-from transforms.transformed_examples import (
+from transforms.preprocessing.transformed_examples import (
     TransformedShard,
     TransformExamples,
     encode_examples,

@@ -12,7 +12,7 @@ from nights import AXES, BLOCK_ROWS, COLUMNS, make_night, points
 from beam_jobs.warehouses.base import NightRecord
 from beam_jobs.warehouses.verification import check_shards, verify_table
 from configs.errors import JobError, RefusedError
-from transforms.shards import TableColumn
+from transforms.scoring.shards import TableColumn
 
 EXCLUDE = "sex = 'True' AND children = 2"
 

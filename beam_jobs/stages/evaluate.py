@@ -12,11 +12,11 @@ from beam_jobs.stages import prepare, train
 from beam_jobs.warehouses import open_warehouse
 from configs.errors import RefusedError
 from configs.outputs import model_outputs
-from transforms.blessing import Blessing, judge
-from transforms.evaluation import EvaluatedModel, EvaluateModel, Evaluation, why_not_comparable
+from transforms.evaluation.blessing import Blessing, judge
+from transforms.evaluation.metrics import task_metrics
+from transforms.evaluation.models import EvaluatedModel, EvaluateModel, Evaluation, why_not_comparable
+from transforms.evaluation.skew import SkewReport, measure_skew
 from transforms.json_files import WriteJson
-from transforms.metrics import task_metrics
-from transforms.skew import SkewReport, measure_skew
 
 
 def run(night: Night) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.stages import prepare, train
 from configs.job import ForeignJob, Job
 from configs.space import BucketsAxis
-from transforms.axes import Axis, build_axis
-from transforms.examples import read_table
-from transforms.input_space import InputSpace, save_axes
-from transforms.intervals import build_buckets_axis
-from transforms.planning import Plan, make_plan
-from transforms.scoring import load_model
+from transforms.examples.reading import read_table
+from transforms.scoring.serving import load_model
+from transforms.space.axes import Axis, build_axis
+from transforms.space.input_space import InputSpace, save_axes
+from transforms.space.intervals import build_buckets_axis
+from transforms.space.planning import Plan, make_plan
 
 
 def run(night: Night) -> dict[str, object]:

@@ -9,9 +9,9 @@ from beam_jobs.pipelines import run_pipeline
 from beam_jobs.stages import evaluate, plan, train
 from configs.errors import ForetableError
 from transforms.json_files import WriteJson
-from transforms.planning import Plan
-from transforms.precompute import PrecomputePredictions
-from transforms.shards import Manifest, ShardRecord, make_manifest
+from transforms.scoring.precompute import PrecomputePredictions
+from transforms.scoring.shards import Manifest, ShardRecord, make_manifest
+from transforms.space.planning import Plan
 
 
 def run(night: Night) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import run_pipeline
 from configs.errors import RefusedError
 from configs.modeling import Multiclass
-from transforms.analysis import AnalyzeExamples, transform_hash
-from transforms.anomalies import Anomaly, find_anomalies
-from transforms.ingestion import IngestExamples, IngestionSummary
+from transforms.examples.anomalies import Anomaly, find_anomalies
+from transforms.examples.ingestion import IngestExamples, IngestionSummary
+from transforms.examples.schema import infer_schema
 from transforms.json_files import WriteJson
-from transforms.preprocessing import load_preprocessing_fn, make_preprocessing_fn
-from transforms.schema import infer_schema
-from transforms.transformed_examples import TransformExamples
+from transforms.preprocessing.analysis import AnalyzeExamples, transform_hash
+from transforms.preprocessing.functions import load_preprocessing_fn, make_preprocessing_fn
+from transforms.preprocessing.transformed_examples import TransformExamples
 
 
 def settings(night: Night) -> dict[str, str]:

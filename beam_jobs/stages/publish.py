@@ -7,7 +7,7 @@ from beam_jobs import artifacts, storage
 from beam_jobs.night import Night, Stage
 from beam_jobs.stages import evaluate, plan, precompute
 from beam_jobs.warehouses import base, open_warehouse
-from transforms.planning import Plan
+from transforms.space.planning import Plan
 
 
 def run(night: Night) -> dict[str, Any]:

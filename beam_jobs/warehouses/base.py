@@ -15,7 +15,7 @@ import pyarrow as pa
 from configs.outputs import TableType
 
 if TYPE_CHECKING:
-    from transforms.shards import Manifest  # its import takes seconds of Beam, which a lookup does not need
+    from transforms.scoring.shards import Manifest  # its import takes seconds of Beam, which a lookup does not need
 
 Value = str | float | int | None
 Cell = Value | list[str] | list[float] | list[int]

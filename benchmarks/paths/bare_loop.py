@@ -28,7 +28,7 @@ def score_batches(work: Work, batch_rows: int) -> Iterator[dict[str, np.ndarray]
     """Predictions for the first batch, to warm up, and then for every batch from the first on."""
     import tensorflow as tf
 
-    from transforms.scoring import load_model
+    from transforms.scoring.serving import load_model
 
     signature = load_model(work.model.model_dir).signatures["serving_default"]
     ready = {

@@ -15,13 +15,13 @@ import apache_beam as beam
 
 from beam_jobs.pipelines import run_pipeline
 from benchmarks.work import ScoringPath, Work
-from transforms.blocks import BLOCK_ROWS, EnumerateShards, ShardRange, block_count
-from transforms.engine import Engine, make_engine
-from transforms.input_space import save_axes
 from transforms.json_files import WriteJson
-from transforms.planning import Plan, make_plan, table_columns
-from transforms.precompute import PrecomputePredictions
-from transforms.shards import Fingerprint, ShardRecord, write_shard
+from transforms.scoring.engine import Engine, make_engine
+from transforms.scoring.precompute import PrecomputePredictions
+from transforms.scoring.shards import Fingerprint, ShardRecord, write_shard
+from transforms.space.blocks import BLOCK_ROWS, EnumerateShards, ShardRange, block_count
+from transforms.space.input_space import save_axes
+from transforms.space.planning import Plan, make_plan, table_columns
 
 SHARD_BLOCKS = 16
 
@@ -105,7 +105,7 @@ _ENGINES: dict[str, Engine] = {}
 
 
 def _load_engine(work: Work, factoring: bool, classes: bool) -> Engine:
-    """Once per process, as `transforms.engine.load_engine` does it."""
+    """Once per process, as `transforms.scoring.engine.load_engine` does it."""
     if work.directory not in _ENGINES:
         model = work.model
         _ENGINES[work.directory] = make_engine(

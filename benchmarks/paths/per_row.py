@@ -23,7 +23,7 @@ class PredictRow(beam.DoFn):
 
     def setup(self) -> None:
         """Loads the model."""
-        from transforms.scoring import load_model
+        from transforms.scoring.serving import load_model
 
         self._signature = load_model(self._work.model.model_dir).signatures["serving_default"]
 

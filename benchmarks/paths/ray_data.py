@@ -17,7 +17,7 @@ class Predict:
 
     def __init__(self, work: Work):
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-        from transforms.scoring import load_model
+        from transforms.scoring.serving import load_model
 
         self._work = work
         self._signature = load_model(work.model.model_dir).signatures["serving_default"]

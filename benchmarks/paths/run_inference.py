@@ -28,7 +28,7 @@ class TableHandler(ModelHandler[tuple[Any, ...], pa.Table, Any]):
 
     def load_model(self) -> Any:
         """The serving signature, called once."""
-        from transforms.scoring import load_model
+        from transforms.scoring.serving import load_model
 
         signature = load_model(self._work.model.model_dir).signatures["serving_default"]
         batch = self._work.points(0, min(BATCH_ROWS, self._work.rows))

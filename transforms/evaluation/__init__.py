@@ -1,0 +1,1 @@
+"""The judgement of an exported model: metrics by slice, thresholds, and skew between training and serving."""

@@ -1,0 +1,1 @@
+"""What can be proved of a TensorFlow graph by walking over it, without running it."""

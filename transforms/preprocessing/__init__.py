@@ -1,0 +1,1 @@
+"""The one tf.Transform graph: what the job declares, its analysis, and the examples that it transforms."""

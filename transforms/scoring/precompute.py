@@ -1,0 +1,102 @@
+"""Predictions for the whole input space, as Parquet shards."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from configs.features import ColumnType
+from configs.outputs import Output
+from transforms.scoring.engine import EngineFiles, load_engine
+from transforms.scoring.foreign_models import ForeignCall
+from transforms.scoring.shards import Fingerprint, ShardRecord, TableColumn, check_shard, write_shard
+from transforms.space.blocks import EnumerateShards, ShardRange
+from transforms.space.planning import Plan
+
+
+@dataclasses.dataclass
+class PrecomputePredictions(beam.PTransform):
+    """Scores every planned point and writes the shards; its elements are their records, in no promised order.
+
+    Guarantees: the same plan and model give the same bytes, on any runner and any number of workers. A shard that is
+    whole and made from the same things is kept, not written again (counter `shards_kept`). Nothing but a record leaves
+    a step, so memory does not grow with the space.
+
+    Attributes:
+        plan: of the space in `axes_dir`.
+        axes_dir: of `transforms.space.input_space.save_axes`.
+        model_dir: a local folder.
+        features: raw features, with their types.
+        outputs: of the model.
+        predictions_dir: folder of the shards.
+        model_version: goes to each shard's metadata, as does `transform_hash`.
+        foreign: how to call the model, if somebody else made it.
+    """
+
+    plan: Plan
+    axes_dir: str
+    model_dir: str
+    features: Mapping[str, ColumnType]
+    outputs: tuple[Output, ...]
+    predictions_dir: str
+    model_version: str
+    transform_hash: str
+    foreign: ForeignCall | None = None
+
+    def __post_init__(self) -> None:
+        found = [column.name for column in self.plan.columns if column.role == "output"]
+        expected = [name for output in self.outputs for name in output.columns]
+        if found != expected:
+            raise ValueError(f"the plan's outputs are {found}, the model's {expected}")
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the shards are made from."""
+        return Fingerprint(self.model_version, self.transform_hash, self.plan.space_hash)
+
+    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[ShardRecord]:
+        """Wires the transform."""
+        files = EngineFiles(
+            axes_dir=self.axes_dir,
+            column_names=tuple(column.name for column in self.plan.columns if column.role != "output"),
+            exclude=self.plan.exclude,
+            space_hash=self.plan.space_hash,
+            model_dir=self.model_dir,
+            model_version=self.model_version,
+            features=tuple(self.features.items()),
+            outputs=tuple(self.outputs),
+            foreign=self.foreign,
+        )
+        return (
+            root
+            | "EnumerateShards" >> EnumerateShards(self.plan.cardinality, self.plan.shard_blocks)
+            | "ScoreShards"
+            >> beam.ParDo(_ScoreShards(files, self.plan.columns, self.predictions_dir, self.fingerprint))
+        )
+
+
+class _ScoreShards(beam.DoFn):
+    """Loads the engine once per process, then scores shards."""
+
+    def __init__(
+        self, files: EngineFiles, columns: tuple[TableColumn, ...], predictions_dir: str, fingerprint: Fingerprint
+    ):
+        self._files = files
+        self._columns = columns
+        self._predictions_dir = predictions_dir
+        self._fingerprint = fingerprint
+        self._shards_kept = Metrics.counter("precompute", "shards_kept")
+
+    def setup(self) -> None:
+        self._engine = load_engine(self._files)
+
+    def process(self, shard: ShardRange) -> Iterator[ShardRecord]:
+        rows = self._engine.exclusion.included_count(shard.start, shard.stop)
+        record = check_shard(self._predictions_dir, shard, self._columns, rows, self._fingerprint)
+        if record is not None:
+            self._shards_kept.inc()
+            yield record
+            return
+        blocks = self._engine.score_ranges(shard.block_ranges())
+        yield write_shard(self._predictions_dir, shard, self._columns, blocks, self._fingerprint)
