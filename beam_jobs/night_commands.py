@@ -11,14 +11,22 @@ import typer
 
 from beam_jobs.application import AsJson, BeamOptions, JobFile, Overrides, RunDate, Wait, command, print_json
 from beam_jobs.console import Console
-from configs.job import TrainedJob
+from configs.job import Job, TrainedJob
 from configs.loading import load_job
+
+
+def _job(job_file: str, overrides: list[str] | None) -> Job:
+    job = load_job(job_file, overrides or ())
+    from beam_jobs.declarations import check_declarations
+
+    check_declarations(job)
+    return job
 
 
 def _night(
     job_file: str, overrides: list[str] | None, date: datetime.datetime | None, console: Console, **settings: Any
 ) -> Any:
-    job = load_job(job_file, overrides or ())
+    job = _job(job_file, overrides)
     from beam_jobs.night import Night
 
     run_date = date.date() if date is not None else datetime.datetime.now(datetime.UTC).date()
@@ -34,7 +42,7 @@ def _loading(console: Console) -> AbstractContextManager[None]:
 @command
 def validate(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
     """Checks the job file, without reading any data."""
-    job = load_job(job_file, set_ or ())
+    job = _job(job_file, set_)
     if as_json:
         print_json(job.model_dump(mode="json"))
     else:

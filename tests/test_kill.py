@@ -51,10 +51,11 @@ def finished_stages(folder):
 
 
 def kill_in_a_stage(process, job_folder, night_folder, changes_allowed):
-    """Kills the process once files have changed more often, since the last stage ended, than this stage is allowed.
+    """Kills the process once files have changed as often, since the last stage ended, as this stage is allowed.
 
     Args:
-        changes_allowed: by the number of finished stages; one more is allowed each time.
+        changes_allowed: by the number of finished stages: 0 to begin with, so that each stage is killed as it begins,
+            then more each time.
 
     Returns:
         The number of finished stages, or None if the night came to its end.
@@ -68,7 +69,7 @@ def kill_in_a_stage(process, job_folder, night_folder, changes_allowed):
             seen, count = now, count + 1
             if len(finished_stages(night_folder)) != finished:
                 finished, count = len(finished_stages(night_folder)), 0
-        if count > changes_allowed[finished]:
+        if count >= changes_allowed[finished]:
             process.send_signal(signal.SIGKILL)
             process.communicate()
             changes_allowed[finished] = 2 * changes_allowed[finished] + 1
@@ -131,9 +132,9 @@ def test_killed_in_every_stage_and_rerun(undisturbed, tmp_path):
     print(
         f"killed {len(killed_in)} times, with {killed_in} stages finished; {len(reader.answers)} tables seen by readers"
     )
-    assert set(killed_in) == set(range(len(MARKERS))), "no kill in some stage"
     assert reader.errors == []
     assert reader.answers <= {first_rows, second_rows}
     assert published_rows(second) == second_rows
     assert shard_hashes(second, SECOND_DATE) == shard_hashes(expected, SECOND_DATE)
     assert not list(tmp_path.rglob("*.parquet.tmp"))
+    assert set(killed_in) == set(range(len(MARKERS))), "no kill in some stage"

@@ -3,6 +3,7 @@
 Everything that can be wrong with an axis is found here, before anything is scored.
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from transforms.columns import ARROW_TYPES, MISSING_INT
 
 MAX_RANGE_VALUES = 10_000_000
 OTHER = "(other)"
+_NO_MISSING = "has the missing value, and features.{} declares no missing: value to replace it"
 
 ReadTable = Callable[[Source, Mapping[str, ColumnType]], pa.Table]
 ReadWords = Callable[[str], Iterable[str]]
@@ -80,15 +82,45 @@ def build_axis(
         return _distinct_axis(name, path, node, features, read, examples)
     if isinstance(node, RowsAxis):
         return _rows_axis(name, path, node, features, read)
-    feature = features[name]
-    if isinstance(node, ValuesAxis):
-        kind, values = "values", [check_value(f"{path}.values", value, feature.type) for value in node.values]
-    elif isinstance(node, RangeAxis):
-        kind, values = "range", _range_values(path, node, feature.type)
+    if isinstance(node, VocabularyAxis):
+        return _feature_axis(name, "vocabulary", _vocabulary_values(path, name, features[name], words), features)
+    return build_declared_axis(name, node, features)
+
+
+def build_declared_axis(name: str, node: ValuesAxis | RangeAxis, features: Mapping[str, Feature]) -> Axis:
+    """Builds an axis whose values are all in the job file, at `input_space.axes.<name>`.
+
+    Raises:
+        JobError: the declaration is wrong.
+    """
+    kind = "range" if isinstance(node, RangeAxis) else "values"
+    return _feature_axis(name, kind, declared_values(name, node, features[name]), features)
+
+
+def declared_values(name: str, node: ValuesAxis | RangeAxis, feature: Feature) -> list[Any]:
+    """Values of an axis that are all in the job file, at `input_space.axes.<name>`; None is the missing value.
+
+    Raises:
+        JobError: the declaration is wrong.
+    """
+    path = f"input_space.axes.{name}"
+    if isinstance(node, RangeAxis):
+        values = _range_values(path, node, feature.type)
     else:
-        kind, values = "vocabulary", _vocabulary_values(path, name, feature, words)
-    table = pa.table({name: pa.array(values, ARROW_TYPES[feature.type])})
-    _check_rows(path, table, features, table.column_names, JobError)
+        values = [check_value(f"{path}.values", value, feature.type) for value in node.values]
+    if not values:
+        raise JobError(f"{path}: has no values; expected at least one")
+    if None in values and not feature.may_be_missing:
+        raise JobError(f"{path}: {_NO_MISSING.format(name)}")
+    value, count = collections.Counter(values).most_common(1)[0]
+    if count > 1:
+        raise JobError(f"{path}: {name}={value!r} is there {count} times; expected each row once")
+    return values
+
+
+def _feature_axis(name: str, kind: str, values: list[Any], features: Mapping[str, Feature]) -> Axis:
+    table = pa.table({name: pa.array(values, ARROW_TYPES[features[name].type])})
+    _check_rows(f"input_space.axes.{name}", table, features, table.column_names, JobError)
     return Axis(name, kind, table)
 
 
@@ -215,7 +247,7 @@ def _check_rows(
         if feature is None:
             continue
         if table[name].null_count and not feature.may_be_missing:
-            raise error(f"{path}: has the missing value, and features.{name} declares no missing: value to replace it")
+            raise error(f"{path}: {_NO_MISSING.format(name)}")
         if feature.type == "float":
             _check_float32(path, table[name], error)
     counts = table.group_by(keys, use_threads=False).aggregate([([], "count_all")])
