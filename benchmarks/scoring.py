@@ -57,6 +57,10 @@ def run_rounds(options: argparse.Namespace, workspace: pathlib.Path, results: Re
     for _, (model, points, path) in itertools.product(
         range(options.rounds), every_cell(options.models, options.points, paths)
     ):
+        if any(
+            cut.model == model and cut.path == path and cut.rows < cut.points < points for cut, _ in measured.values()
+        ):
+            continue  # it would score the same first points again
         cell, rounds = measured.get((model, points, path), (None, []))
         if cell is None:
             rows = rows_in_time(points, rates[path, model], options.seconds)

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from configs.job import ForeignJob
 from configs.loading import parse_job
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -32,7 +33,10 @@ def test_alternatives_in_comments_are_valid_settings(commented):
     (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     tree = yaml.safe_load(block)
     ((name, value),) = yaml.safe_load(commented.split("   #")[0]).items()
-    if name in ("routes", "customers"):
+    if name == "age":
+        tree["features"]["mother_age"]["transforms"].pop(0)  # the z-score
+        tree["input_space"]["axes"]["mother_age"] = value
+    elif name in ("routes", "customers"):
         axes = tree["input_space"]["axes"]
         features = {"origin": {"type": "string"}, "dest": {"type": "string"}}
         if name == "customers":
@@ -54,6 +58,11 @@ def test_alternatives_in_comments_are_valid_settings(commented):
             tree["columns"] = {"tips": "float", "fare": "float"}
             tree["task"] = "binary"
     parse_job(tree)
+
+
+def test_the_job_with_a_given_model_is_valid():
+    (block,) = re.findall(r"```\n(name: rent\n.*?)```", README, re.DOTALL)
+    assert isinstance(parse_job(yaml.safe_load(block)), ForeignJob)
 
 
 def test_every_command_is_documented_and_every_documented_one_exists(help_text):

@@ -41,7 +41,7 @@ def test_scores_what_is_not_excluded_and_nothing_else():
         {"a": [None, None], "b": ["x", "y"], "twice": [4.0, 6.0]},
         {"a": [30], "b": ["y"], "twice": [10.0]},
     ]
-    assert scorer.asked == [[2, 3], [5]]
+    assert sorted(scorer.asked) == [[2, 3], [5]]  # blocks are scored at the same time
     assert len({batch.schema for batch in batches}) == 1
 
 
