@@ -11,6 +11,7 @@ import typer
 
 from beam_jobs.application import AsJson, BeamOptions, JobFile, Overrides, RunDate, Wait, command, print_json
 from beam_jobs.console import Console
+from configs.errors import JobError
 from configs.job import Job, TrainedJob
 from configs.loading import load_job
 
@@ -26,6 +27,9 @@ def _job(job_file: str, overrides: list[str] | None) -> Job:
 def _night(
     job_file: str, overrides: list[str] | None, date: datetime.datetime | None, console: Console, **settings: Any
 ) -> Any:
+    options = settings.get("beam_options", ())
+    if options and not options[0].startswith("-"):
+        raise JobError(f"{options[0]!r}: unexpected; one job file a command, and Beam's own options behind a bare --")
     job = _job(job_file, overrides)
     from beam_jobs.night import Night
 

@@ -146,6 +146,11 @@ def test_a_word_that_is_not_behind_the_dashes(tmp_path):
     assert not (tmp_path / "workspace").exists()
 
 
+def test_a_second_job_file(tmp_path):
+    process = Workspace(tmp_path / "workspace", *SMALL).run("run", "configs/chicago_taxi.yaml", code=2)
+    assert process.err.startswith("error: 'configs/chicago_taxi.yaml': unexpected; one job file a command")
+
+
 def test_the_shipped_job_files_hold_no_path_of_a_machine():
     for path in sorted(pathlib.Path(ROOT, "configs").glob("*.yaml")):
         assert not re.search(r": /|'/", path.read_text()), path

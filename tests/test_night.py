@@ -70,6 +70,8 @@ def test_every_point_is_in_the_table_once(published):
 def test_the_second_night_scores_with_the_first_ones_model(published):
     assert "no training is due: scoring with model" in published.second.err
     first, second = published.run_path(FIRST_DATE), published.run_path(SECOND_DATE)
+    blessing = json.loads((second / "blessing.json").read_text())
+    assert blessing["baseline_note"] == "the same model, published for 2026-01-05"
     assert not (second / "model").exists()
     assert json.loads((second / "training.json").read_text())["trained_in"] == str(first)
     for shard in (first / "predictions").glob("part-*.parquet"):

@@ -62,18 +62,35 @@ def assert_serves(model_dir, engine, start, stop):
     return rows
 
 
-@hypothesis.settings(max_examples=12, deadline=None)
-@hypothesis.given(recipes, st.sampled_from([*SPACES, EXCLUDED]), st.integers(0, BLOCK_ROWS), st.integers(1, 3000))
-@hypothesis.example(Recipe(("vocabulary", "buckets", "hashed_cross"), (33, 10), "softplus"), SPACES[0], 7, 11)
-@hypothesis.example(Recipe(("log", "number", "one_hot"), (13,), "relu"), SPACES[1], 0, 1003)
-@hypothesis.example(Recipe(("largest_in_batch", "vocabulary", "log"), (8,), "tanh"), SPACES[0], 1, 77)
-def test_any_model_on_any_space_equals_the_serving_signature(recipe, space, start, length):
+def assert_any_way_serves(recipe, space, start, length):
+    """Full blocks, the last one, and a range anywhere: with factoring and classes on and off."""
     with tempfile.TemporaryDirectory() as directory:
         model_dir = save_random_model(directory, recipe)
         for factoring, classes in ((True, True), (True, False), (False, False)):
             engine = make_engine(space, model_dir, TYPES, OUTPUTS, factoring=factoring, classes=classes)
             for first, last in ((0, BLOCK_ROWS), (2 * BLOCK_ROWS, space.cardinality), (start, start + length)):
                 assert_serves(model_dir, engine, first, last)
+
+
+any_model = hypothesis.given(
+    recipes, st.sampled_from([*SPACES, EXCLUDED]), st.integers(0, BLOCK_ROWS), st.integers(1, 3000)
+)
+
+
+@hypothesis.settings(max_examples=12, deadline=None)
+@any_model
+@hypothesis.example(Recipe(("vocabulary", "buckets", "hashed_cross"), (33, 10), "softplus"), SPACES[0], 7, 11)
+@hypothesis.example(Recipe(("log", "number", "one_hot"), (13,), "relu"), SPACES[1], 0, 1003)
+@hypothesis.example(Recipe(("largest_in_batch", "vocabulary", "log"), (8,), "tanh"), SPACES[0], 1, 77)
+def test_any_model_on_any_space_equals_the_serving_signature(recipe, space, start, length):
+    assert_any_way_serves(recipe, space, start, length)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=80, deadline=None)
+@any_model
+def test_many_models_on_any_space_equal_the_serving_signature(recipe, space, start, length):
+    assert_any_way_serves(recipe, space, start, length)
 
 
 @pytest.fixture(scope="module")

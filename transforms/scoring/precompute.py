@@ -1,10 +1,15 @@
 """Predictions for the whole input space, as Parquet shards."""
 
+import collections
+import concurrent.futures
 import dataclasses
 from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 
 from configs.features import ColumnType
 from configs.outputs import Output
@@ -13,6 +18,8 @@ from transforms.scoring.foreign_models import ForeignCall
 from transforms.scoring.shards import Fingerprint, ShardRecord, TableColumn, check_shard, write_shard
 from transforms.space.blocks import EnumerateShards, ShardRange
 from transforms.space.planning import Plan
+
+SHARDS_AT_ONCE = 2
 
 
 @dataclasses.dataclass
@@ -77,7 +84,11 @@ class PrecomputePredictions(beam.PTransform):
 
 
 class _ScoreShards(beam.DoFn):
-    """Loads the engine once per process, then scores shards."""
+    """Loads the engine once per process, then scores shards, two at once: one ends while the next begins.
+
+    They share one pool of threads, so that this takes no more cores; it fills the gap in which a shard's last block is
+    encoded and its first ones are scored.
+    """
 
     def __init__(
         self, files: EngineFiles, columns: tuple[TableColumn, ...], predictions_dir: str, fingerprint: Fingerprint
@@ -90,13 +101,33 @@ class _ScoreShards(beam.DoFn):
 
     def setup(self) -> None:
         self._engine = load_engine(self._files)
+        self._threads = concurrent.futures.ThreadPoolExecutor(SHARDS_AT_ONCE, "shards")
+
+    def teardown(self) -> None:
+        self._threads.shutdown()
+
+    def start_bundle(self) -> None:
+        self._pending: collections.deque[concurrent.futures.Future[tuple[ShardRecord, bool]]] = collections.deque()
 
     def process(self, shard: ShardRange) -> Iterator[ShardRecord]:
+        self._pending.append(self._threads.submit(self._keep_or_score, shard))
+        if len(self._pending) == SHARDS_AT_ONCE:
+            yield self._first_pending()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        while self._pending:
+            yield WindowedValue(self._first_pending(), MIN_TIMESTAMP, [GlobalWindow()])
+
+    def _first_pending(self) -> ShardRecord:
+        record, was_kept = self._pending.popleft().result()
+        if was_kept:
+            self._shards_kept.inc()
+        return record
+
+    def _keep_or_score(self, shard: ShardRange) -> tuple[ShardRecord, bool]:
         rows = self._engine.exclusion.included_count(shard.start, shard.stop)
         record = check_shard(self._predictions_dir, shard, self._columns, rows, self._fingerprint)
         if record is not None:
-            self._shards_kept.inc()
-            yield record
-            return
+            return record, True
         blocks = self._engine.score_ranges(shard.block_ranges())
-        yield write_shard(self._predictions_dir, shard, self._columns, blocks, self._fingerprint)
+        return write_shard(self._predictions_dir, shard, self._columns, blocks, self._fingerprint), False

@@ -1,7 +1,8 @@
 """How a process shares its cores: several blocks at a time, each in one thread, not several threads on one block.
 
-A block's operations are short, and to share one costs more than a fourth of it. So TensorFlow gets one thread for an
-operation, and as many blocks are scored at once as there are cores, whoever asks for them.
+A block's operations are short: to share one among threads costs more than a fourth of it, and to hand one from thread to
+thread a tenth. So a call of TensorFlow runs in its caller's thread, and as many blocks are scored at once as there are
+cores, whoever asks for them.
 """
 
 import collections
@@ -11,25 +12,27 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-_THREADS_VARIABLE = "TF_NUM_INTRAOP_THREADS"
+_THREADS_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 def settle_tensorflow_threads() -> None:
-    """Gives TensorFlow one thread for an operation, unless it runs already or the environment says otherwise.
+    """Gives TensorFlow one thread for an operation and none to hand operations to: a call runs in its caller's thread.
 
-    The environment is as before when this returns: a trainer that is started later has to have all cores.
+    Unless it runs already, or the environment says otherwise. The environment is as before when this returns: a trainer
+    that is started later has to have all cores.
     """
-    if _THREADS_VARIABLE in os.environ:
+    if any(variable in os.environ for variable in _THREADS_VARIABLES):
         return
     import tensorflow as tf
 
-    os.environ[_THREADS_VARIABLE] = "1"
+    os.environ |= dict.fromkeys(_THREADS_VARIABLES, "1")
     try:
-        tf.config.list_logical_devices()  # starts the runtime, which reads the variable once
+        tf.config.list_logical_devices()  # starts the runtime, which reads the variables once
     finally:
-        del os.environ[_THREADS_VARIABLE]
+        for variable in _THREADS_VARIABLES:
+            del os.environ[variable]
 
 
 def cores() -> int:
