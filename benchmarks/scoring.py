@@ -14,7 +14,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from benchmarks.cell import Cell, CellError, Measurement, measure
 from benchmarks.models import MODELS
@@ -57,9 +57,7 @@ def run_rounds(options: argparse.Namespace, workspace: pathlib.Path, results: Re
     for _, (model, points, path) in itertools.product(
         range(options.rounds), every_cell(options.models, options.points, paths)
     ):
-        if any(
-            cut.model == model and cut.path == path and cut.rows < cut.points < points for cut, _ in measured.values()
-        ):
+        if _was_cut(path, model, points, options.seconds, measured.values()):
             continue  # it would score the same first points again
         cell, rounds = measured.get((model, points, path), (None, []))
         if cell is None:
@@ -77,6 +75,18 @@ def run_rounds(options: argparse.Namespace, workspace: pathlib.Path, results: Re
             measured[model, points, path] = (cell, [*rounds, measurement])
             results.results = [summarize(*found) for found in measured.values()]
         yield
+
+
+def _was_cut(
+    path: str, model: str, points: int, seconds: float, measured: Iterable[tuple[Cell, list[Measurement]]]
+) -> bool:
+    """Whether the path scored the first points only of a smaller space, and took its whole time for them."""
+    return any(
+        (cell.path, cell.model) == (path, model)
+        and cell.rows < cell.points < points
+        and max(measurement.seconds for measurement in rounds) > seconds / 2
+        for cell, rounds in measured
+    )
 
 
 def every_cell(models: Sequence[str], sizes: Sequence[int], paths: Sequence[str]) -> Iterator[tuple[str, int, str]]:

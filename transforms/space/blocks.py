@@ -85,7 +85,7 @@ class EnumerateShards(beam.PTransform):
         return (
             root
             | "ShardRanges" >> beam.Create(keyed, reshuffle=False)
-            # Breaks fusion: one worker would otherwise write every shard. Reshuffle does it too, in three times the time.
+            # Breaks fusion, or one worker would write every shard. Reshuffle does so too, in three times the time.
             | "BreakFusion" >> beam.GroupByKey()
             | "TakeShards" >> beam.FlatMapTuple(lambda _, shards: shards).with_output_types(ShardRange)
         )
