@@ -1,8 +1,8 @@
 """How a process shares its cores: several blocks at a time, each in one thread, not several threads on one block.
 
-A block's operations are short. To share one among threads costs more than a fourth of it, and to hand one from thread to
-thread a tenth. So a call of TensorFlow runs in its caller's thread, and as many blocks are scored at once as there are
-cores, whoever asks for them.
+A block's operations are short. To share one among threads costs more than a fourth of it, and to hand one from thread
+to thread a tenth. So a call of TensorFlow runs in its caller's thread, and as many blocks are scored at once as there
+are cores, whoever asks for them.
 """
 
 import collections
