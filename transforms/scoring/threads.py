@@ -1,7 +1,7 @@
 """How a process shares its cores: several blocks at a time, each in one thread, not several threads on one block.
 
-A block's operations are short. To share one among threads costs more than a fourth of it, and to hand one from thread
-to thread a tenth. So a call of TensorFlow runs in its caller's thread, and as many blocks are scored at once as there
+A block's operations are short: sharing one among threads, or handing one from thread to thread, costs more than it
+brings. So a call of TensorFlow runs in its caller's thread, and as many blocks are scored at once as there
 are cores, whoever asks for them.
 """
 
