@@ -8,6 +8,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from configs.agreement import Problem, foreign_problems, space_problems, trained_problems
 from configs.base import Node
+from configs.cloud import BigQueryWarehouse, DataflowRunner, Endpoints
 from configs.features import ColumnType, Cross, Embedding, Feature, Label, OneHot, declared_encodings
 from configs.modeling import Evaluation, ForeignModel, Model, Regression, Task
 from configs.sources import HashSplit, Source, Split
@@ -43,6 +44,10 @@ class DirectRunner(Node):
     kind: Literal["direct"] = "direct"
 
 
+Warehouse = Annotated[DuckDBWarehouse | BigQueryWarehouse, pydantic.Field(discriminator="kind")]
+Runner = Annotated[DirectRunner | DataflowRunner, pydantic.Field(discriminator="kind")]
+
+
 class Publish(Node):
     """How long nights are kept, and what may change between them.
 
@@ -69,9 +74,10 @@ class Job(Node):
     features: dict[Name, Feature] = pydantic.Field(min_length=1)
     input_space: Space
     precompute: Precompute = Precompute()
-    warehouse: DuckDBWarehouse = DuckDBWarehouse()
+    warehouse: Warehouse = DuckDBWarehouse()
     publish: Publish = Publish()
-    runner: DirectRunner = DirectRunner()
+    runner: Runner = DirectRunner()
+    endpoints: Endpoints = Endpoints()
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -89,7 +95,7 @@ class Job(Node):
 
     def digest(self) -> str:
         """SHA-256 of everything that can change what is published; where it runs and is kept cannot."""
-        text = self.model_dump_json(exclude={"workspace", "warehouse", "runner", "publish"})
+        text = self.model_dump_json(exclude={"workspace", "warehouse", "runner", "endpoints", "publish"})
         return hashlib.sha256(text.encode()).hexdigest()
 
 

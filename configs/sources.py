@@ -3,7 +3,7 @@
 Paths and globs go to Beam's FileSystems; relative ones start where the command runs.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
@@ -45,7 +45,38 @@ class TFRecordSource(Node):
     files: Files
 
 
-Source = Annotated[SampleSource | CsvSource | ParquetSource | TFRecordSource, pydantic.Field(discriminator="kind")]
+class BigQuerySource(Node):
+    """Rows of a BigQuery table or query, as of one moment.
+
+    Attributes:
+        table: `project.dataset.table`; or else `query`.
+        query: GoogleSQL; runs once a night into a temporary table.
+        row_restriction: SQL condition over a `table`, answered while it is read.
+        project: pays for the reading; by default the table's, or else that of the credentials.
+        location: where a query runs; by default BigQuery finds it.
+        maximum_bytes_billed: of the query; BigQuery refuses a larger one.
+    """
+
+    kind: Literal["bigquery"]
+    table: str | None = pydantic.Field(default=None, pattern=r"^[^.`\s]+\.[^.`\s]+\.[^.`\s]+$")
+    query: str | None = None
+    row_restriction: str | None = None
+    project: str | None = None
+    location: str | None = None
+    maximum_bytes_billed: int | None = pydantic.Field(default=None, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _table_or_query(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("expected table or query, and not both")
+        if self.query is not None and self.row_restriction is not None:
+            raise ValueError("expected row_restriction beside table only; a query has its WHERE")
+        return self
+
+
+Source = Annotated[
+    SampleSource | CsvSource | ParquetSource | TFRecordSource | BigQuerySource, pydantic.Field(discriminator="kind")
+]
 
 
 class HashSplit(Node):

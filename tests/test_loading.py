@@ -29,7 +29,7 @@ def test_shipped_job_files_are_valid(path):
         ("source.rws=3", "source.rws: unknown setting (value 3); did you mean 'rows'?"),
         (
             "source.kind=cvs",
-            "source: unknown kind 'cvs', expected one of sample, csv, parquet, tfrecord; did you mean 'csv'?",
+            "source: unknown kind 'cvs', expected one of sample, csv, parquet, tfrecord, bigquery; did you mean 'csv'?",
         ),
         ("source=null", "source: expected a mapping, got None"),
         ("features.mother_age.typ=float", "features.mother_age.typ: unknown setting (value 'float'); did you mean 'type'?"),
