@@ -2,10 +2,12 @@
 
 One entry for a local process and a Vertex custom job. It meets the rest in files: it reads the run directory's
 `transform_output/`, `transformed_examples/` and `examples.json`, and writes a SavedModel. Progress goes to stdout, one
-JSON object a line: an `epoch` event after each epoch and a `done` event at the end. The same job gives equal weights.
+JSON object a line: a `resumed` event where it goes on from a checkpoint, an `epoch` event after each epoch and a `done`
+event at the end. The same job gives equal weights, killed and resumed or not.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import math
@@ -14,7 +16,7 @@ import pathlib
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -27,7 +29,9 @@ from configs.errors import ForetableError
 from configs.job import TrainedJob
 from configs.modeling import Multiclass
 from configs.outputs import model_outputs
+from models.checkpoints import Checkpoints
 from models.dataset import TransformedSplit, open_split
+from models.distribution import fit_distributed, is_chief, open_strategy
 from models.exporting import export_model
 from models.network import build_model, model_inputs
 
@@ -72,11 +76,35 @@ class EpochEvents(keras.callbacks.Callback):
                 tf.summary.write(name, tf.constant(value), metadata=_SCALAR)
         self._log.flush()
         self.history.append({"epoch": epoch + 1, **losses, "seconds": round(time.monotonic() - self._started, 3)})
-        print_event("epoch", epochs=self._epochs, **self.history[-1])
+        if is_chief():
+            print_event("epoch", epochs=self._epochs, **self.history[-1])
 
 
-def train(job: TrainedJob, run_dir: str, model_dir: str, log_dir: str | None = None) -> dict[str, Any]:
+class EpochOrder(keras.callbacks.Callback):
+    """Sets the seed of each epoch's order of rows.
+
+    Attributes:
+        seed: of the epoch that runs, a scalar.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self._first = np.int64(seed) * 1_000_003  # so that two jobs' seeds do not share their epochs' orders
+        with tf.device("CPU:0"):
+            self.seed = tf.Variable(self._first, trainable=False, dtype=tf.int64)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Sets it."""
+        self.seed.assign(self._first + epoch)
+
+
+def train(
+    job: TrainedJob, run_dir: str, model_dir: str, log_dir: str | None = None, checkpoint_dir: str | None = None
+) -> dict[str, Any]:
     """Trains on the run directory's transformed examples and exports the model to `model_dir`.
+
+    Args:
+        checkpoint_dir: keeps a checkpoint of each epoch, and is where the training goes on from one that is there.
 
     Returns:
         Body of the `done` event.
@@ -88,25 +116,23 @@ def train(job: TrainedJob, run_dir: str, model_dir: str, log_dir: str | None = N
     training, task = job.model.training, job.task
     if isinstance(task, Multiclass):
         task = task.model_copy(update={"classes": tuple(examples["classes"])})
+    strategy = open_strategy(training.strategy)
     keras.utils.set_random_seed(training.seed)
     transform_output = tft.TFTransformOutput(os.path.join(run_dir, "transform_output"))
     splits = {split: _open_split(split, run_dir, transform_output, job) for split in ("train", "eval")}
-    model = build_model(transform_output, task, job.model, job.encodings, splits["train"].labels())
+    build = functools.partial(build_model, transform_output, task, job.model, job.encodings, splits["train"].labels())
+    with strategy.scope():
+        model = build()
     events = EpochEvents(training.epochs, log_dir)
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss", patience=training.early_stopping_patience, restore_best_weights=True
     )
-    batches = splits["train"].batches(training.batch_size, shuffle_seed=training.seed)
-    eval_batches = splits["eval"].batches(EVAL_BATCH_ROWS)
-    model.fit(
-        batches.map(lambda features, label: (model_inputs(model, features), label)),
-        validation_data=eval_batches.map(lambda features, label: (model_inputs(model, features), label)),
-        epochs=training.epochs,
-        callbacks=[events, early_stopping],
-        shuffle=False,  # the dataset has its own
-        verbose=0,
-    )
-    export_model(model, transform_output, job.features, job.label, task, model_dir)
+    _fit(model, strategy, job, splits, events, early_stopping, checkpoint_dir)
+    if training.strategy != "none":
+        weights, model = model.get_weights(), build()  # a model of replicas cannot be exported
+        model.set_weights(weights)
+    if is_chief():
+        export_model(model, transform_output, job.features, job.label, task, model_dir)
     classes = task.classes if isinstance(task, Multiclass) else None
     output_names = [output.name for output in model_outputs(job.label, task, classes)]
     return {
@@ -114,9 +140,59 @@ def train(job: TrainedJob, run_dir: str, model_dir: str, log_dir: str | None = N
         "transform_hash": examples["transform_hash"],
         "parameters": int(model.count_params()),
         "epochs": len(events.history),
-        "best_epoch": early_stopping.best_epoch + 1,
+        "best_epoch": min(events.history, key=lambda epoch: epoch["eval_loss"])["epoch"],
         "history": events.history,
     }
+
+
+def _fit(
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    job: TrainedJob,
+    splits: Mapping[str, TransformedSplit],
+    events: EpochEvents,
+    early_stopping: keras.callbacks.EarlyStopping,
+    checkpoint_dir: str | None,
+) -> None:
+    """Trains the model, from the last checkpoint on if there is one; leaves it with the best epoch's weights."""
+    training, callbacks, epochs_done = job.model.training, [events, early_stopping], 0
+    epochs = training.epochs
+    order = EpochOrder(training.seed)
+    callbacks.insert(0, order)
+    if checkpoint_dir is not None:
+        definition = hashlib.sha256(job.model_dump_json().encode()).hexdigest()
+        checkpoints = Checkpoints(checkpoint_dir, definition, events.history, early_stopping, saves=is_chief())
+        epochs_done = checkpoints.restore(model)
+        callbacks.append(checkpoints)
+        if epochs_done:
+            print_event("resumed", epoch=epochs_done, epochs=epochs)
+        if checkpoints.is_stopped:
+            epochs = epochs_done  # the best epoch's weights are all that is left to do
+    pairs, eval_pairs = (
+        each.map(lambda features, label: (model_inputs(model, features), label))
+        for each in (
+            splits["train"].batches(training.batch_size, order.seed, drop_remainder=training.strategy != "none"),
+            splits["eval"].batches(EVAL_BATCH_ROWS),
+        )
+    )
+    if training.strategy != "none":
+        steps = splits["train"].rows() // training.batch_size
+        if steps == 0:
+            raise ForetableError(
+                f"model.training.batch_size: {training.batch_size}, and there are {splits['train'].rows()} train rows;"
+                " with a strategy, expected a whole batch"
+            )
+        fit_distributed(model, strategy, pairs, steps, eval_pairs, epochs, callbacks, epochs_done)
+        return
+    model.fit(
+        pairs,
+        validation_data=eval_pairs,
+        initial_epoch=epochs_done,
+        epochs=epochs,
+        callbacks=callbacks,
+        shuffle=False,  # the dataset has its own
+        verbose=0,
+    )
 
 
 def model_version(model: keras.Model, transform_hash: str, output_words: Sequence[str]) -> str:
@@ -146,6 +222,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model_dir, log_dir = os.environ.get("AIP_MODEL_DIR"), os.environ.get("AIP_TENSORBOARD_LOG_DIR")
     parser.add_argument("--model-dir", default=model_dir, required=model_dir is None, help="default: $AIP_MODEL_DIR")
     parser.add_argument("--log-dir", default=log_dir, help="TensorBoard logs; default: $AIP_TENSORBOARD_LOG_DIR")
+    parser.add_argument(
+        "--checkpoint-dir",
+        default=os.environ.get("AIP_CHECKPOINT_DIR"),
+        help="keeps a checkpoint of each epoch and goes on from one; default: $AIP_CHECKPOINT_DIR",
+    )
     options = parser.parse_args(arguments)
     threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
     tf.config.experimental.enable_op_determinism()
@@ -155,12 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             job,
             local_path(options.run_dir),
             local_path(options.model_dir),
-            local_path(options.log_dir) if options.log_dir else None,
+            local_path(options.log_dir) if options.log_dir and is_chief() else None,
+            local_path(options.checkpoint_dir) if options.checkpoint_dir else None,
         )
     except ForetableError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print_event("done", **done)
+    if is_chief():
+        print_event("done", **done)
     return 0
 
 
