@@ -66,21 +66,25 @@ class PublishedAxis:
         return [interval_text(*found) for found in sorted(bounds, key=distance)[:count]]
 
 
-def read_axes(record: NightRecord) -> list[PublishedAxis]:
+def read_axes(record: NightRecord, names: Sequence[str] | None = None) -> list[PublishedAxis]:
     """The axes of a published night, in row-major order.
+
+    Args:
+        names: of the columns to read; by default those of the key.
 
     Raises:
         ForetableError: one cannot be read.
     """
-    keys = [column.name for column in record.key_columns]
-    return [_read_axis(path, keys) for path in record.axes]
+    if names is None:
+        names = [column.name for column in record.key_columns]
+    return [_read_axis(path, names) for path in record.axes]
 
 
-def _read_axis(path: str, keys: Sequence[str]) -> PublishedAxis:
+def _read_axis(path: str, names: Sequence[str]) -> PublishedAxis:
     source = path if storage.is_local(path) else pa.BufferReader(storage.read_bytes(path))
     try:
         schema = pq.read_schema(source)
-        table = pq.read_table(source, columns=[name for name in schema.names if name in keys], partitioning=None)
+        table = pq.read_table(source, columns=[name for name in schema.names if name in names], partitioning=None)
         described = json.loads((schema.metadata or {}).get(_METADATA_KEY, "{}"))
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ForetableError(f"{path}: cannot read the axis of the published night: {error}") from error

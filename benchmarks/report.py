@@ -31,14 +31,8 @@ def describe_run(started_at: str, seconds: float, rounds: int, processes: int, i
     """
     return {
         "started_at": started_at,
-        "machine": {
-            "processor": _first_match(r"model name\s*: (.+)", "/proc/cpuinfo") or platform.processor(),
-            "cores": os.cpu_count(),
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            "system": platform.platform(),
-            "load_average": round(os.getloadavg()[0], 2),
-        },
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "machine": describe_machine(),
+        "versions": package_versions(PACKAGES),
         "clock": CLOCK,
         "seconds_per_cell": seconds,
         "rounds": rounds,
@@ -47,6 +41,22 @@ def describe_run(started_at: str, seconds: float, rounds: int, processes: int, i
         "models": {name: model.about for name, model in MODELS.items()},
         "paths": {name: path.settings for name, path in PATHS.items()},
     }
+
+
+def describe_machine() -> dict[str, Any]:
+    """The machine, and how busy it is."""
+    return {
+        "processor": _first_match(r"model name\s*: (.+)", "/proc/cpuinfo") or platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": platform.platform(),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Versions of Python and of packages; None of one that is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 
 
 def summarize(cell: Cell, rounds: Sequence[Measurement]) -> dict[str, Any]:

@@ -27,12 +27,15 @@ SOURCE = ParquetSource(kind="parquet", files=("rows.parquet",))
 
 
 def build(name, node, rows=None, words=()):
-    def read(source, columns):
-        assert source == SOURCE
+    def read(axis, columns):
+        assert SOURCE in (getattr(axis, "distinct", None), getattr(axis, "rows", None))
+        return rows_of(columns)
+
+    def rows_of(columns):
         return pa.table({column: pa.array(rows[column], ARROW_TYPES[kind]) for column, kind in columns.items()})
 
     return build_axis(
-        name, node, FEATURES, read, lambda feature: words, lambda: read(SOURCE, {c: FEATURES[c].type for c in rows})
+        name, node, FEATURES, read, lambda feature: words, lambda: rows_of({c: FEATURES[c].type for c in rows})
     )
 
 

@@ -37,6 +37,23 @@ def test_parse_text(column_type, texts, values, faults):
     assert parsed.faults == faults
 
 
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=20, min_value=-(10**17), max_value=10**17)
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.lists(st.none() | DECIMALS, max_size=20))
+@pytest.mark.parametrize("scale", [20, 38], ids=["128_bits", "256_bits"])
+def test_a_decimal_is_its_plain_digits_and_the_nearest_float(scale, numbers):
+    array = pa.array(numbers, pa.decimal128(38, 20) if scale == 20 else pa.decimal256(76, 38))
+    assert convert(array, "float").values.to_pylist() == [None if n is None else float(n) for n in numbers]
+    for text, number in zip(convert(array, "string").values.to_pylist(), numbers, strict=True):
+        assert (text is None) == (number is None)
+        if number is not None:
+            assert decimal.Decimal(text) == number
+            assert "E" not in text
+            assert "." not in text or not text.endswith(("0", "."))
+
+
 @hypothesis.given(st.lists(st.one_of(st.none(), st.floats(allow_infinity=False)), max_size=30))
 def test_floats_survive_their_text(values):
     texts = [None if value is None else repr(value) for value in values]

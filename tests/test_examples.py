@@ -11,15 +11,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from configs.errors import RefusedError
 from configs.sources import CsvSource, ParquetSource, SampleSource
 from transforms.examples.readers.rows import BATCH_ROWS, BadRow, Expected
-from transforms.examples.reading import (
-    BAD_ROWS,
-    EXAMPLES,
-    ReadExamples,
-    expand_source,
-    read_element,
-    read_table,
-    source_fingerprint,
-)
+from transforms.examples.reading import BAD_ROWS, EXAMPLES, Part, ReadExamples, read_table, reader_of
 
 COLUMNS = {"x": "int"}
 
@@ -37,58 +29,56 @@ def source_of(*patterns):
 
 
 def test_files_are_sorted_and_each_read_once(files):
-    elements = expand_source(source_of(files / "*.csv", files / "c.txt", files / "a.*"))
-    assert [(element.index, os.path.basename(element.path)) for element in elements] == [
-        (0, "a.csv"),
-        (1, "b.csv"),
-        (2, "c.txt"),
-    ]
-    (batch,) = read_element(elements[2], Expected(COLUMNS))
+    reader = reader_of(source_of(files / "*.csv", files / "c.txt", files / "a.*"))
+    parts = reader.parts()
+    assert [(part.index, os.path.basename(part.name)) for part in parts] == [(0, "a.csv"), (1, "b.csv"), (2, "c.txt")]
+    (batch,) = reader.read(parts[2], Expected(COLUMNS))
     assert batch.to_pydict() == {"x": [5]}
 
 
 def test_a_sample_is_read_in_blocks():
-    elements = expand_source(SampleSource(kind="sample", rows=2 * BATCH_ROWS + 1))
-    assert [(element.index, element.block) for element in elements] == [(0, 0), (1, 1), (2, 2)]
+    reader = reader_of(SampleSource(kind="sample", rows=2 * BATCH_ROWS + 1))
+    assert reader.parts() == (Part(0), Part(1), Part(2))
 
 
 def test_no_file_is_refused_with_the_pattern(files):
     with pytest.raises(RefusedError, match=r"source.files: no file matches '.*nowhere-\*\.csv'"):
-        expand_source(source_of(files / "a.csv", files / "nowhere-*.csv"))
+        reader_of(source_of(files / "a.csv", files / "nowhere-*.csv")).parts()
 
 
 def test_read_table(files):
-    source = source_of(files / "*.csv")
-    assert read_table(source, COLUMNS).to_pydict() == {"x": [1, 2, 3, 4]}
-    assert read_table(source, COLUMNS, limit=3).to_pydict() == {"x": [1, 2, 3]}
+    reader = reader_of(source_of(files / "*.csv"))
+    assert read_table(reader, COLUMNS).to_pydict() == {"x": [1, 2, 3, 4]}
     (files / "b.csv").write_text("x\n")
     (files / "a.csv").write_text("x\n")
-    assert read_table(source, COLUMNS).schema == pa.schema([("x", pa.int64())])
+    assert read_table(reader, COLUMNS).schema == pa.schema([("x", pa.int64())])
 
 
 def test_read_table_refuses_a_bad_row(files):
     (files / "b.csv").write_text("x\n3\noops\n")
     with pytest.raises(RefusedError, match=r"b.csv:3: x='oops': expected a whole number$"):
-        read_table(source_of(files / "*.csv"), COLUMNS)
+        read_table(reader_of(source_of(files / "*.csv")), COLUMNS)
 
 
 def test_fingerprint_changes_with_the_files_and_nothing_else(files):
-    source = source_of(files / "*.csv")
-    before = source_fingerprint(source)
-    assert source_fingerprint(source) == before
+    reader = reader_of(source_of(files / "*.csv"))
+    before = reader.fingerprint()
+    assert reader.fingerprint() == before
     (files / "c.txt").write_text("x\n6\n")
-    assert source_fingerprint(source) == before
+    assert reader.fingerprint() == before
     os.utime(files / "a.csv", (1, 1))
-    touched = source_fingerprint(source)
+    touched = reader.fingerprint()
     (files / "d.csv").write_text("x\n6\n")
-    assert len({before, touched, source_fingerprint(source)}) == 3
+    assert len({before, touched, reader.fingerprint()}) == 3
 
 
 def test_fingerprint_of_a_sample_is_its_parameters():
-    sample = SampleSource(kind="sample", rows=10)
-    assert source_fingerprint(sample) == source_fingerprint(SampleSource(kind="sample", rows=10))
-    assert source_fingerprint(sample) != source_fingerprint(SampleSource(kind="sample", rows=11))
-    assert source_fingerprint(sample) != source_fingerprint(SampleSource(kind="sample", rows=10, seed=1))
+    def fingerprint(**settings):
+        return reader_of(SampleSource(kind="sample", **settings)).fingerprint()
+
+    assert fingerprint(rows=10) == fingerprint(rows=10)
+    assert fingerprint(rows=10) != fingerprint(rows=11)
+    assert fingerprint(rows=10) != fingerprint(rows=10, seed=1)
 
 
 def test_read_examples_gives_what_the_readers_give(tmp_path):
@@ -96,7 +86,7 @@ def test_read_examples_gives_what_the_readers_give(tmp_path):
     pq.write_table(pa.table({"x": [1.0, 0.5]}), tmp_path / "b.parquet")
     source = ParquetSource(kind="parquet", files=str(tmp_path / "*.parquet"))
     with beam.Pipeline() as pipeline:
-        read = pipeline | "Read" >> ReadExamples(source, Expected(COLUMNS))
+        read = pipeline | "Read" >> ReadExamples(reader_of(source), Expected(COLUMNS))
         described = read[EXAMPLES] | "Describe" >> beam.Map(
             lambda examples: (examples.stem, examples.batch.num_rows, examples.batch["x"][0].as_py())
         )

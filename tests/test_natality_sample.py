@@ -11,7 +11,7 @@ from configs.errors import JobError
 from configs.sources import SampleSource
 from transforms.examples.readers.natality_sample import GENERATOR_VERSION, generate_natality, read_block
 from transforms.examples.readers.rows import BATCH_ROWS, Expected
-from transforms.examples.reading import read_table
+from transforms.examples.reading import read_table, reader_of
 
 COLUMNS = {
     "is_male": "string",
@@ -25,7 +25,7 @@ COLUMNS = {
 
 @pytest.fixture(scope="module")
 def table():
-    return read_table(SampleSource(kind="sample", rows=100_000), COLUMNS)
+    return read_table(reader_of(SampleSource(kind="sample", rows=100_000)), COLUMNS)
 
 
 def test_rows_are_the_same_as_ever(table):
@@ -37,9 +37,9 @@ def test_rows_are_the_same_as_ever(table):
 
 
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one(table):
-    smaller = read_table(SampleSource(kind="sample", rows=70_000), COLUMNS)
+    smaller = read_table(reader_of(SampleSource(kind="sample", rows=70_000)), COLUMNS)
     assert smaller.combine_chunks().equals(table.slice(0, 70_000).combine_chunks())
-    other_seed = read_table(SampleSource(kind="sample", rows=10, seed=1), COLUMNS)
+    other_seed = read_table(reader_of(SampleSource(kind="sample", rows=10, seed=1)), COLUMNS)
     assert other_seed.to_pylist() != table.slice(0, 10).to_pylist()
     assert generate_natality(0, 0)["hashmonth"] != generate_natality(0, 1)["hashmonth"]
 

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import apache_beam as beam
 import pyarrow as pa
@@ -13,12 +13,15 @@ from apache_beam.io.filesystems import FileSystems
 
 from configs.errors import RefusedError
 from configs.features import ColumnType
-from configs.sources import CsvSource, ParquetSource, SampleSource, Source, TFRecordSource
+from configs.sources import CsvSource, ParquetSource, SampleSource, TFRecordSource
+from transforms.examples.ordering import PutInContentOrder, batch_stem
 from transforms.examples.readers import csv_file, natality_sample, parquet_file, tfrecord_file
 from transforms.examples.readers.rows import BATCH_ROWS, BadRow, Expected
 
 BAD_ROWS = "bad_rows"
 EXAMPLES = "examples"
+
+FileSource = CsvSource | ParquetSource | TFRecordSource
 
 _READERS: dict[type, Callable[..., Iterator[pa.RecordBatch | BadRow]]] = {
     CsvSource: csv_file.read,
@@ -28,20 +31,97 @@ _READERS: dict[type, Callable[..., Iterator[pa.RecordBatch | BadRow]]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadElement:
+class Part:
     """A part of a source that one worker reads from beginning to end.
 
     Attributes:
-        index: in the source; parts of files are sorted by path.
-        source: as the job file has it.
-        path: of the file; empty for a generated sample.
-        block: of the sample.
+        index: in the source.
+        name: what its reader knows it by, such as a file's path.
     """
 
     index: int
-    source: Source
-    path: str = ""
-    block: int = 0
+    name: str = ""
+
+
+@runtime_checkable  # Beam checks what its functions are given
+class SourceReader(Protocol):
+    """Reads one source: a small value, which Beam sends to its workers."""
+
+    def unordered_rows(self) -> int | None:
+        """None if each reading gives the same rows in the same parts and order; else about how many rows there are."""
+
+    def parts(self) -> tuple[Part, ...]:
+        """Parts that can be read in parallel; each row of the source is in exactly one.
+
+        Raises:
+            RefusedError: there is nothing to read.
+        """
+
+    def read(self, part: Part, expected: Expected) -> Iterator[pa.RecordBatch | BadRow]:
+        """Reads one part: its good rows in batches of `BATCH_ROWS` but the last, and its bad rows.
+
+        Raises:
+            RefusedError: the part cannot be read, or lacks a column.
+        """
+
+    def fingerprint(self) -> str:
+        """SHA-256 that changes when the source's rows may have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FileReader:
+    """Reads files: a part is a file, and they are sorted by path."""
+
+    source: FileSource
+
+    def unordered_rows(self) -> None:
+        """Files have an order."""
+        return None
+
+    def parts(self) -> tuple[Part, ...]:
+        """The files.
+
+        Raises:
+            RefusedError: a path or glob matches none.
+        """
+        return tuple(Part(index, file.path) for index, file in enumerate(_match_files(self.source)))
+
+    def read(self, part: Part, expected: Expected) -> Iterator[pa.RecordBatch | BadRow]:
+        """Reads one file."""
+        return _READERS[type(self.source)](part.name, expected, self.source)
+
+    def fingerprint(self) -> str:
+        """Digest of paths, sizes and times of change, not of content."""
+        files = [[file.path, file.size_in_bytes, file.last_updated_in_seconds] for file in _match_files(self.source)]
+        return digest_of(self.source.model_dump(mode="json"), *files)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleReader:
+    """Reads a generated sample: a part is a block of it."""
+
+    source: SampleSource
+
+    def unordered_rows(self) -> None:
+        """A sample has an order."""
+        return None
+
+    def parts(self) -> tuple[Part, ...]:
+        """The sample's blocks."""
+        return tuple(Part(block) for block in range(-(-self.source.rows // BATCH_ROWS)))
+
+    def read(self, part: Part, expected: Expected) -> Iterator[pa.RecordBatch | BadRow]:
+        """Generates one block."""
+        return natality_sample.read_block(self.source, part.index, expected)
+
+    def fingerprint(self) -> str:
+        """Digest of the sample's settings and the generator's version."""
+        return digest_of(self.source.model_dump(mode="json"), natality_sample.GENERATOR_VERSION)
+
+
+def reader_of(source: SampleSource | FileSource) -> SourceReader:
+    """The reader of a source that needs no cloud client."""
+    return SampleReader(source) if isinstance(source, SampleSource) else FileReader(source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,108 +137,93 @@ class ExampleBatch:
     batch: pa.RecordBatch
 
 
-def expand_source(source: Source) -> tuple[ReadElement, ...]:
-    """Parts of a source that can be read in parallel: its files, sorted by path, or the sample's blocks.
-
-    Raises:
-        RefusedError: a path or glob matches no file.
-    """
-    if isinstance(source, SampleSource):
-        blocks = -(-source.rows // BATCH_ROWS)
-        return tuple(ReadElement(block, source, block=block) for block in range(blocks))
-    return tuple(ReadElement(index, source, path=file.path) for index, file in enumerate(_match_files(source)))
-
-
-def read_element(element: ReadElement, expected: Expected) -> Iterator[pa.RecordBatch | BadRow]:
-    """Reads one part: its good rows in order, and its bad rows.
-
-    Raises:
-        RefusedError: the file cannot be read, or lacks a column.
-    """
-    if isinstance(element.source, SampleSource):
-        return natality_sample.read_block(element.source, element.block, expected)
-    return _READERS[type(element.source)](element.path, expected, element.source)
-
-
-def read_table(source: Source, columns: Mapping[str, ColumnType], limit: int | None = None) -> pa.Table:
+def read_table(reader: SourceReader, columns: Mapping[str, ColumnType]) -> pa.Table:
     """Reads whole columns of a source, without Beam: for axes, which are small.
 
     Args:
-        source: to read.
+        reader: of the source.
         columns: to read, with their types; any may be missing.
-        limit: rows after which to stop.
+
+    Returns:
+        The rows in the source's order, or sorted by all columns where it has none.
 
     Raises:
         RefusedError: the source cannot be read, or has a bad row.
     """
     expected = Expected(columns)
     batches: list[pa.RecordBatch] = []
-    rows = 0
-    for element in expand_source(source):
-        for piece in read_element(element, expected):
+    for part in reader.parts():
+        for piece in reader.read(part, expected):
             if isinstance(piece, BadRow):
                 raise RefusedError(str(piece))
             batches.append(piece)
-            rows += piece.num_rows
-            if limit is not None and rows >= limit:
-                return pa.Table.from_batches(batches).slice(0, limit)
-    return pa.Table.from_batches(batches, schema=expected.schema)
-
-
-def source_fingerprint(source: Source) -> str:
-    """SHA-256 that changes when the source's rows may have: over paths, sizes and times of change, not over content.
-
-    Raises:
-        RefusedError: a path or glob matches no file.
-    """
-    parts: list[Any] = [source.model_dump(mode="json")]
-    if isinstance(source, SampleSource):
-        parts.append(natality_sample.GENERATOR_VERSION)
-    else:
-        parts += [[file.path, file.size_in_bytes, file.last_updated_in_seconds] for file in _match_files(source)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    table = pa.Table.from_batches(batches, schema=expected.schema)
+    return table if reader.unordered_rows() is None else table.sort_by([(name, "ascending") for name in columns])
 
 
 @dataclasses.dataclass
 class ReadExamples(beam.PTransform):
     """Reads a source: `ExampleBatch` elements under the tag `examples`, `BadRow` ones under `bad_rows`.
 
-    Each good row comes in exactly one batch, and the same source gives the same batches. The order of elements is not
-    promised; their stems are it.
+    Each good row comes in exactly one batch, and the same rows give the same batches: a source without an order of its
+    own is put into one that the rows' content decides. The order of elements is not promised; their stems are it.
     """
 
-    source: Source
+    reader: SourceReader
     expected: Expected
 
     def expand(self, root: beam.pvalue.PBegin) -> Any:
         """Lists the source's parts and reads each."""
-        return (
+        read = (
             root
-            | "Source" >> beam.Create([self.source])
-            | "ExpandSource" >> beam.FlatMap(expand_source).with_input_types(Any)  # Beam cannot check pydantic's unions
-            | "BreakFusion" >> beam.Reshuffle()  # one worker would otherwise read every file
-            | "ReadElements" >> beam.FlatMap(_tagged_pieces, self.expected).with_outputs(BAD_ROWS, main=EXAMPLES)
+            | "Source" >> beam.Create([self.reader])
+            | "ListParts" >> beam.FlatMap(lambda reader: reader.parts())
+            | "BreakFusion" >> beam.Reshuffle()  # one worker would otherwise read every part
+            | "ReadParts"
+            >> beam.FlatMap(_tagged_pieces, self.reader, self.expected).with_outputs(BAD_ROWS, main=EXAMPLES)
         )
+        rows = self.reader.unordered_rows()
+        if rows is None:
+            return read
+        ordered = (
+            read[EXAMPLES]
+            | "SelectBatches" >> beam.Map(lambda examples: examples.batch)
+            | "PutInContentOrder" >> PutInContentOrder(rows)
+            | "NameBatches" >> beam.MapTuple(ExampleBatch)
+        )
+        return {EXAMPLES: ordered, BAD_ROWS: read[BAD_ROWS]}
 
 
-def _tagged_pieces(element: ReadElement, expected: Expected) -> Iterator[Any]:
+def _tagged_pieces(part: Part, reader: SourceReader, expected: Expected) -> Iterator[Any]:
     number = 0
-    for piece in read_element(element, expected):
+    for piece in reader.read(part, expected):
         if isinstance(piece, BadRow):
             yield beam.pvalue.TaggedOutput(BAD_ROWS, piece)
         else:
-            yield ExampleBatch(f"{element.index:05d}-{number:05d}", piece)
+            yield ExampleBatch(batch_stem(part.index, number), piece)
             number += 1
 
 
-def _match_files(source: CsvSource | ParquetSource | TFRecordSource) -> list[FileMetadata]:
+def digest_of(*trees: Any) -> str:
+    """SHA-256 of the JSON of plain values."""
+    return hashlib.sha256(json.dumps(trees, sort_keys=True).encode()).hexdigest()
+
+
+def _match_files(source: FileSource) -> list[FileMetadata]:
     files: dict[str, FileMetadata] = {}
     for pattern in source.files:
         try:
             (match,) = FileSystems.match([pattern])
         except (BeamIOError, ValueError) as error:
-            raise RefusedError(f"source.files: cannot look for {pattern!r}: {error}") from error
+            raise RefusedError(f"source.files: cannot look for {pattern!r}: {_reason(error)}") from error
         if not match.metadata_list:
             raise RefusedError(f"source.files: no file matches {pattern!r}")
         files |= {file.path: file for file in match.metadata_list}
     return [files[path] for path in sorted(files)]
+
+
+def _reason(error: object) -> str:
+    """What the file system said, in one line; Beam wraps it in its own words, several times for an object store."""
+    while isinstance(error, BeamIOError) and error.exception_details:
+        error = next(iter(error.exception_details.values()))
+    return str(error).partition("\n")[0]

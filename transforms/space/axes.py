@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.features import ColumnType, Feature
-from configs.sources import Source
 from configs.space import DistinctAxis, RangeAxis, RowsAxis, ValuesAxis, VocabularyAxis
 from transforms.columns import ARROW_TYPES, MISSING_INT
 
@@ -24,7 +23,7 @@ MAX_RANGE_VALUES = 10_000_000
 OTHER = "(other)"
 _NO_MISSING = "has the missing value, and features.{} declares no missing: value to replace it"
 
-ReadTable = Callable[[Source, Mapping[str, ColumnType]], pa.Table]
+ReadTable = Callable[[DistinctAxis | RowsAxis, Mapping[str, ColumnType]], pa.Table]
 ReadWords = Callable[[str], Iterable[str]]
 ReadExamples = Callable[[], pa.Table]
 
@@ -69,7 +68,7 @@ def build_axis(
 
     Args:
         features: all raw features; an axis of one feature has the feature's name.
-        read: reads columns of a source, for `distinct` and `rows`.
+        read: reads columns of the source of a `distinct` or `rows` axis; of the former, each row at least once.
         words: a feature's vocabulary in the transform graph; an int feature's as text.
         examples: the job's own examples, for `distinct: examples`.
 
@@ -204,7 +203,7 @@ def _distinct_axis(
     examples: ReadExamples,
 ) -> Axis:
     types = {column: features[column].type for column in node.columns}
-    rows = examples().select(list(types)) if node.distinct == "examples" else read(node.distinct, types)
+    rows = examples().select(list(types)) if node.distinct == "examples" else read(node, types)
     combinations = _as_declared(rows, types).group_by(list(types), use_threads=False).aggregate([])
     # Sorted: rows come from files in no order that a reader could rely on.
     table = combinations.select(list(types)).sort_by([(column, "ascending") for column in types])
@@ -215,7 +214,7 @@ def _distinct_axis(
 def _rows_axis(name: str, path: str, node: RowsAxis, features: Mapping[str, Feature], read: ReadTable) -> Axis:
     types: dict[str, ColumnType] = dict.fromkeys(node.keys, "string")
     types |= {column: feature.type for column, feature in features.items()}
-    table = _as_declared(read(node.rows, types), types)
+    table = _as_declared(read(node, types), types)
     for key in node.keys:
         if table[key].null_count:
             raise RefusedError(f"{path}.keys: {key} is missing in {table[key].null_count} rows; expected it in each")

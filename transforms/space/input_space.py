@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from configs.errors import ForetableError
+from transforms.files import create_atomically, open_raw
 from transforms.space.axes import Axis
 
 _METADATA_KEY = b"foretable"
@@ -211,9 +211,8 @@ def save_axes(space: InputSpace, directory: str) -> list[str]:
         path = FileSystems.join(directory, f"{index:02d}-{file_name}.parquet")
         described = {"name": axis.name, "kind": axis.kind, "keys": axis.keys, "columns": axis.table.column_names}
         metadata = {_METADATA_KEY: json.dumps(described)}
-        with FileSystems.create(f"{path}.tmp", compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with create_atomically(path, temporary=f"{path}.tmp") as file:
             pq.write_table(_stored(axis).replace_schema_metadata(metadata), file, compression="zstd")
-        FileSystems.rename([f"{path}.tmp"], [path])
         paths.append(path)
     if stale := [path for path in _files(directory) if path not in paths]:
         FileSystems.delete(stale)
@@ -234,7 +233,7 @@ def load_axes(directory: str) -> tuple[Axis, ...]:
 
 def _load_axis(path: str) -> Axis:
     try:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with open_raw(path) as file:
             table = pq.read_table(pa.BufferReader(file.read()))
         described = json.loads(table.schema.metadata[_METADATA_KEY])
         columns = described["columns"]

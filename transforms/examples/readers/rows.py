@@ -25,7 +25,9 @@ class BadRow:
     """A row set aside.
 
     Attributes:
-        line: physical line that it starts on in a text file, 1-based; elsewhere the row's number in the file, 1-based.
+        file: or the table, or the query.
+        line: physical line that it starts on in a text file, 1-based; elsewhere the row's number in the file, 1-based;
+            0 where rows have no order.
         column: the one at fault; empty if it is the row as a whole.
         value: as text, shortened.
     """
@@ -38,7 +40,8 @@ class BadRow:
 
     def __str__(self) -> str:
         column = f"{self.column}={self.value!r}: " if self.column else ""
-        return f"{self.file}:{self.line}: {column}{self.reason}"
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {column}{self.reason}"
 
 
 @dataclasses.dataclass(frozen=True)

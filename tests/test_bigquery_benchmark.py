@@ -1,0 +1,28 @@
+"""The BigQuery benchmark runs, with few rows, and says what it found."""
+
+import subprocess
+import sys
+
+import pytest
+from twins.processes import ROOT, twin_environment
+
+
+def run(*arguments):
+    twin_environment()
+    command = [sys.executable, "-m", "benchmarks.bigquery", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_reads_beside_beam():
+    process = run("read", "--rows=2000", "--rounds=1")
+    found = [line.split()[0] for line in process.stdout.splitlines()[2:5]]
+    assert found == ["ours", "beam_avro", "beam_arrow"], process.stderr
+    assert process.stdout.splitlines()[5].endswith("x Beam's faster one; bar 5 x")
+
+
+@pytest.mark.slow
+def test_publishes():
+    process = run("publish", "--rows=200000")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[2].startswith("250,000 rows published in ")
