@@ -3,19 +3,26 @@
 import contextlib
 import dataclasses
 import datetime
+import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from beam_jobs import storage
 from beam_jobs.console import Console
+from beam_jobs.endpoints import use_endpoints
 from beam_jobs.foreign_models import given_model
-from beam_jobs.locking import locked
+from beam_jobs.locking import RunLock
 from beam_jobs.run_directory import MARKERS, RunDirectory, derive_run_id, job_folder
+from beam_jobs.sources import open_source, source_fingerprint, sources_of
 from configs.errors import ForetableError, RefusedError
+from configs.features import ColumnType
 from configs.job import ForeignJob, Job, TrainedJob
-from configs.sources import SourceSplit
-from configs.space import DistinctAxis, RowsAxis
+from configs.sources import Source
+
+if TYPE_CHECKING:
+    from transforms.examples.reading import SourceReader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Night:
         job_file: as the user named it, for messages that say what to run.
         beam_options: Beam's own, given behind a bare `--`.
         train_now: trains even where the schedule does not ask for it.
+        lock: held while the night is `working`.
     """
 
     job: Job
@@ -34,12 +42,14 @@ class Night:
     console: Console
     beam_options: tuple[str, ...] = ()
     train_now: bool = False
+    lock: RunLock = dataclasses.field(default_factory=RunLock, compare=False, repr=False)
 
     @classmethod
     def of(cls, job: Job, job_file: str, run_date: datetime.date, console: Console, **settings: Any) -> "Night":
         """The night of `job` at `run_date`; looks at the sources, and at a model that it is given, because their
         state is part of the run's id."""
-        fingerprints = source_fingerprints(job)
+        use_endpoints(job)
+        fingerprints = [source_fingerprint(source, job.endpoints) for source in sources_of(job)]
         if isinstance(job, ForeignJob):
             fingerprints.append(given_model(job).model_version)
         run_id = derive_run_id(job, fingerprints, run_date)
@@ -51,11 +61,24 @@ class Night:
         assert isinstance(self.job, TrainedJob), self.job.name
         return self.job
 
+    def open_source(self, source: Source, columns: Mapping[str, ColumnType]) -> "SourceReader":
+        """The reader of columns of a source, as every stage of this run reads it.
+
+        Raises:
+            RefusedError: the source is not there, or lacks a column.
+        """
+        return open_source(source, columns, self.run, self.job.endpoints)
+
     def log_noise(self) -> None:
-        """Sends the noise to the run's log, where the workspace is on this machine."""
+        """Sends the noise to the run's log; beside a workspace elsewhere, to a file on this machine that it names."""
         if storage.is_local(self.run.path):
             storage.make_folder(self.run.path)
             self.console.log_to(self.run.file("log.txt"))
+            return
+        file, path = tempfile.mkstemp(prefix=f"foretable-{self.job.name}-{self.run.run_date}-", suffix=".log")
+        os.close(file)
+        self.console.log_to(path)
+        self.console.line(f"{self.job.name} for {self.run.run_date}, log on this machine: {path}", "dim")
 
     @contextlib.contextmanager
     def working(self, wait: bool = False) -> Iterator[None]:
@@ -66,7 +89,7 @@ class Night:
         """
         name, run_date = self.job.name, self.run.run_date
         lock_path = storage.join(self.run.job_folder, run_date.isoformat(), ".lock")
-        with locked(lock_path, f"{name} for {run_date}", wait):
+        with self.lock.held(lock_path, f"{name} for {run_date}", wait):
             job_path = self.run.file("job.json")
             if not storage.exists(job_path):
                 storage.write_json(job_path, self.job.model_dump(mode="json"))
@@ -129,6 +152,7 @@ def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
             )
         required.gate(marker)
         inputs[required.name] = marker["digest"]
+    version = night.run.version_of(stage.marker)
     done = night.run.read_marker(stage.marker)
     if done is not None and done["inputs"] == inputs:
         night.console.line(
@@ -139,36 +163,24 @@ def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
     started = time.monotonic()
     try:
         body = stage.run(night)
-    except OSError as error:
+    except Exception as error:
+        if (problem := storage.problem_in(error)) is not None:
+            raise type(problem)(f"{stage.name}: {problem}") from error
+        if not isinstance(error, OSError):
+            raise
         where = error.filename or night.run.path
         reason = (error.strerror or str(error)).lower()
         raise ForetableError(
             f"{stage.name}: {where}: {reason}; mend it and run again: what is finished is kept"
         ) from error
     seconds = time.monotonic() - started
-    night.run.write_marker(stage.marker, body, inputs, seconds)
+    night.lock.check()
+    night.run.write_marker(stage.marker, body, inputs, seconds, replacing=version)
     night.console.line(f"{stage.name:<12} {seconds:6.1f} s  {stage.summary(body)}")
     marker = night.run.read_marker(stage.marker)
     assert marker is not None, stage.marker
     stage.gate(marker)
     return marker
-
-
-def source_fingerprints(job: Job) -> list[str]:
-    """Fingerprints of all the sources that the job reads."""
-    from transforms.examples.reading import source_fingerprint
-
-    sources: list[Any] = []
-    if isinstance(job, TrainedJob | ForeignJob) and job.source is not None:
-        sources.append(job.source)
-    if isinstance(job, TrainedJob) and isinstance(job.split, SourceSplit):
-        sources.append(job.split.eval)
-    for axis in job.input_space.axes.values():
-        if isinstance(axis, DistinctAxis) and axis.distinct != "examples":
-            sources.append(axis.distinct)
-        if isinstance(axis, RowsAxis):
-            sources.append(axis.rows)
-    return [source_fingerprint(source) for source in sources]
 
 
 def feature_types(job: Job) -> dict[str, Any]:

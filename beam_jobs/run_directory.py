@@ -24,6 +24,7 @@ MARKERS = {
     "plan": "plan.json",
     "precompute": "manifest.json",
     "publish": "published.json",
+    "monitor": "monitoring.json",
 }
 """The stages in order, and the file that each writes last."""
 _MAKE_MODEL = ("prepare", "train", "evaluate")
@@ -62,11 +63,27 @@ class RunDirectory:
         path = self.file(name)
         return read_marker(path) if storage.exists(path) else None
 
-    def write_marker(self, name: str, body: dict[str, Any], inputs: dict[str, str], seconds: float) -> None:
-        """Commits a stage: writes its marker, with the digest of `body` for the stages that read it."""
+    def version_of(self, name: str) -> storage.Version:
+        """What is there of the marker `name`, to be replaced by `write_marker`; asked before the marker is read."""
+        return storage.version_of(self.file(name))
+
+    def write_marker(
+        self,
+        name: str,
+        body: dict[str, Any],
+        inputs: dict[str, str],
+        seconds: float,
+        replacing: storage.Version = None,
+    ) -> None:
+        """Commits a stage: writes its marker, with the digest of `body` for the stages that read it.
+
+        Raises:
+            ForetableError: the marker is not the version that it is to replace: another run committed the stage.
+        """
         finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         head = {"format": FORMAT, "digest": storage.digest_of(body), "inputs": inputs}
-        storage.write_json(self.file(name), head | {"finished_at": finished_at, "seconds": round(seconds, 3)} | body)
+        marker = head | {"finished_at": finished_at, "seconds": round(seconds, 3)} | body
+        storage.write_json(self.file(name), marker, replacing)
 
 
 def read_marker(path: str) -> dict[str, Any]:

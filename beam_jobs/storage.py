@@ -1,7 +1,7 @@
-"""Files of a workspace, local or behind a URL such as `gs://`: whole reads, atomic whole writes, listing.
+"""Files of a workspace, local or on `gs://`: whole reads, atomic whole writes, listing.
 
-Local files go through the operating system, so that a command which only looks at markers need not import Beam;
-anything with a scheme goes through Beam's FileSystems.
+Local files go through the operating system and objects through Google's client, so that a command which only looks at
+markers need not import Beam.
 """
 
 import contextlib
@@ -13,7 +13,10 @@ import secrets
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from beam_jobs.cloud_storage_errors import explained_text
 from configs.errors import ForetableError
+
+Version = int | None
 
 
 def is_local(path: str) -> bool:
@@ -27,16 +30,15 @@ def join(folder: str, *names: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or folder at `path`."""
-    return os.path.exists(path) if is_local(path) else bool(_filesystems().exists(path))
+    """Whether there is a file at `path`, or a local folder."""
+    return os.path.exists(path) if is_local(path) else _objects().exists(path)
 
 
 def list_files(folder: str, pattern: str = "*") -> list[str]:
     """Paths in `folder` that match the glob `pattern`, sorted."""
     if is_local(folder):
         return sorted(str(path) for path in pathlib.Path(folder).glob(pattern))
-    (match,) = _filesystems().match([join(folder, pattern)])
-    return sorted(metadata.path for metadata in match.metadata_list)
+    return _objects().list_files(join(folder, pattern))
 
 
 def make_folder(folder: str) -> None:
@@ -56,8 +58,7 @@ def remove_all_but(folder: str, names: Collection[str]) -> None:
     """Removes the files of a folder that are not among `names`: what an earlier, killed or otherwise set try left."""
     strays = [path for path in list_files(folder) if path.rpartition("/")[2] not in names]
     if not is_local(folder):
-        if strays:
-            _filesystems().delete(strays)
+        _objects().delete(strays)
         return
     for path in strays:
         os.unlink(path)
@@ -67,21 +68,30 @@ def read_bytes(path: str) -> bytes:
     """Whole content of the file at `path`."""
     if is_local(path):
         return pathlib.Path(path).read_bytes()
-    with _filesystems().open(path, "application/octet-stream", _uncompressed()) as file:
-        return bytes(file.read())
+    return _objects().read(path)
 
 
-def write_bytes(path: str, content: bytes) -> None:
+def version_of(path: str) -> Version:
+    """What is at `path`, for a write that replaces this and nothing else.
+
+    Local files have no versions: the run's lock, which ends with its holder, is enough for them.
+    """
+    return None if is_local(path) else _objects().generation_of(path)
+
+
+def write_bytes(path: str, content: bytes, replacing: Version = None) -> None:
     """Writes a whole file: readers see the old content or the new one, never a part.
 
     Locally it is written to a temporary name, flushed to disk and renamed; an object store shows whole objects only.
 
+    Args:
+        replacing: the version that it replaces; whatever is there if it is not given.
+
     Raises:
-        ForetableError: it cannot be written; what was there before still is.
+        ForetableError: it cannot be written, or another version is there; what was there before still is.
     """
     if not is_local(path):
-        with _filesystems().create(path, "application/octet-stream", _uncompressed()) as file:
-            file.write(content)
+        _objects().write(path, content, replacing)
         return
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
@@ -109,9 +119,9 @@ def read_json(path: str) -> Any:
         raise ForetableError(f"{path}: not valid JSON: {error}; delete it to redo its stage") from error
 
 
-def write_json(path: str, tree: Any) -> None:
+def write_json(path: str, tree: Any, replacing: Version = None) -> None:
     """Writes `tree` as JSON, as `write_bytes` does."""
-    write_bytes(path, json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    write_bytes(path, json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n", replacing)
 
 
 def digest_of(tree: Any) -> str:
@@ -121,28 +131,41 @@ def digest_of(tree: Any) -> str:
 
 @contextlib.contextmanager
 def local_copy(folder: str) -> Iterator[str]:
-    """The folder itself if it is local, else a temporary local copy: TensorFlow gets local paths only."""
+    """The folder itself if it is local, else a copy that this process makes once: TensorFlow gets local paths only."""
     if is_local(folder):
         yield folder
         return
-    import tempfile
+    from transforms.local_copies import local_folder
 
-    with tempfile.TemporaryDirectory(prefix="foretable-") as target:
-        (match,) = _filesystems().match([join(folder, "**")])
-        for metadata in match.metadata_list:
-            path = pathlib.Path(target, metadata.path.removeprefix(folder.rstrip("/") + "/"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(read_bytes(metadata.path))
-        yield target
+    yield local_folder(folder)
 
 
-def _filesystems() -> Any:
-    from apache_beam.io.filesystems import FileSystems
+def download(path: str, local: str) -> None:
+    """Copies a file on `gs://` to a local path, whose folder is made if need be."""
+    _objects().download(path, local)
 
-    return FileSystems
+
+def download_folder(folder: str, target: str) -> None:
+    """Copies a folder on `gs://` with all that is in it into a local one."""
+    for path in list_files(folder, "**"):
+        download(path, os.path.join(target, path.removeprefix(folder.rstrip("/") + "/")))
 
 
-def _uncompressed() -> str:
-    from apache_beam.io.filesystem import CompressionTypes
+def problem_in(error: BaseException) -> ForetableError | None:
+    """What Cloud Storage said, as one line, if that is what made `error`; a worker hands it over as a traceback."""
+    chain: list[Any] = [error]
+    while chain:
+        link = chain.pop(0)
+        if not isinstance(link, BaseException) or isinstance(link, ForetableError):
+            continue
+        if (problem := explained_text(f"{type(link).__name__}: {link}")) is not None:
+            return problem
+        # Beam keeps what its file systems raise beside their paths.
+        chain += [*(getattr(link, "exception_details", None) or {}).values(), link.__cause__ or link.__context__]
+    return None
 
-    return str(CompressionTypes.UNCOMPRESSED)
+
+def _objects() -> Any:
+    from beam_jobs import cloud_storage  # its import takes a second, which a local workspace does not need
+
+    return cloud_storage

@@ -12,15 +12,8 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 
 from configs.errors import ForetableError
-from transforms.scoring.shards import (
-    Fingerprint,
-    Manifest,
-    ShardRecord,
-    TableColumn,
-    check_shard,
-    make_manifest,
-    write_shard,
-)
+from transforms.scoring.shard_records import ShardRecord
+from transforms.scoring.shards import Fingerprint, Manifest, TableColumn, check_shard, make_manifest, write_shard
 from transforms.space.blocks import ShardRange
 
 SHARD = ShardRange(1, 3, 2, 2, 131_072, 262_144)

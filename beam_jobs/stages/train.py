@@ -17,6 +17,9 @@ from beam_jobs import lineage, storage
 from beam_jobs.night import Night, Stage
 from beam_jobs.stages import prepare
 from configs.errors import ForetableError
+from transforms.files import upload_folder
+
+MODEL, LOGS = "model", "tensorboard"
 
 
 def run(night: Night) -> dict[str, Any]:
@@ -25,7 +28,10 @@ def run(night: Night) -> dict[str, Any]:
     Raises:
         ForetableError: the trainer failed.
     """
-    reused = lineage.model_to_reuse(night.trained_job, night.run, night.train_now)
+    prepared = night.run.read_marker(prepare.STAGE.marker)
+    assert prepared is not None
+    is_due = prepared["training_due"]
+    reused = None if is_due else lineage.model_to_reuse(night.trained_job, night.run, night.train_now)
     if reused is not None:
         return {
             "trained_in": reused.run_path,
@@ -33,12 +39,13 @@ def run(night: Night) -> dict[str, Any]:
             "transform_hash": reused.transform_hash,
             "trained_on": reused.run_date.isoformat(),
         }
-    with storage.local_copy(night.run.path) as run_path, tempfile.TemporaryDirectory(prefix="foretable-") as logs:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(os.path.join(run_path, "model"))
-        done = _train(night, run_path, logs)
-    prepared = night.run.read_marker(prepare.STAGE.marker)
-    assert prepared is not None
+    with tempfile.TemporaryDirectory(prefix="foretable-") as temporary:
+        if storage.is_local(night.run.path):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(night.run.file(MODEL))
+            done = _train(night, night.run.path, temporary)
+        else:
+            done = _train_on_copies(night, os.path.join(temporary, "run"), temporary)
     return {
         "trained_in": night.run.path,
         "run_id": night.run.run_id,
@@ -49,8 +56,20 @@ def run(night: Night) -> dict[str, Any]:
     }
 
 
+def _train_on_copies(night: Night, run_path: str, logs: str) -> dict[str, Any]:
+    """Trains in a local folder that gets what the trainer reads, and uploads what it writes; the graph comes last."""
+    for name in ("job.json", prepare.STAGE.marker):
+        storage.download(night.run.file(name), os.path.join(run_path, name))
+    for name in ("transform_output", "transformed_examples"):
+        storage.download_folder(night.run.file(name), os.path.join(run_path, name))
+    done = _train(night, run_path, logs)
+    for name in (LOGS, MODEL):
+        upload_folder(os.path.join(run_path, name), night.run.file(name), last="saved_model.pb")
+    return done
+
+
 def _train(night: Night, run_path: str, logs: str) -> dict[str, Any]:
-    model_path, log_path = os.path.join(run_path, "model"), os.path.join(run_path, "tensorboard")
+    model_path, log_path = os.path.join(run_path, MODEL), os.path.join(run_path, LOGS)
     command = [
         sys.executable,
         "-m",

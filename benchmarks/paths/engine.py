@@ -18,7 +18,8 @@ from benchmarks.work import ScoringPath, Work
 from transforms.json_files import WriteJson
 from transforms.scoring.engine import Engine, make_engine
 from transforms.scoring.precompute import PrecomputePredictions
-from transforms.scoring.shards import Fingerprint, ShardRecord, write_shard
+from transforms.scoring.shard_records import ShardRecord
+from transforms.scoring.shards import Fingerprint, write_shard
 from transforms.space.blocks import BLOCK_ROWS, EnumerateShards, ShardRange, block_count
 from transforms.space.input_space import save_axes
 from transforms.space.planning import Plan, make_plan, table_columns

@@ -5,6 +5,7 @@ Batches come in the order of the shards' names and are never shuffled on the way
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
@@ -19,21 +20,22 @@ import transforms.coders  # noqa: F401 (batches that leave a worker travel as Ar
 from configs.errors import RefusedError
 from configs.features import ColumnType, Feature
 from transforms.columns import adapter_batch, adapter_schema
-from transforms.files import create_atomically, open_raw, refusing_unreadable
+from transforms.files import create_atomically, is_local, open_raw, refusing_unreadable, upload_folder
 from transforms.preprocessing.canonical_graph import canonical_saved_model
 from transforms.preprocessing.functions import PreprocessingFn, with_missing_replaced, with_outputs_checked
 
 ANALYSIS_BATCH_ROWS = 16_384
 # TensorFlow draws this one at random each time it saves a graph.
 _FINGERPRINT = "fingerprint.pb"
+_SAVED_MODEL = "saved_model.pb"
 
 
 @dataclasses.dataclass
 class AnalyzeExamples(beam.PTransform):
     """Analyzes the raw train shards and writes `transform_output`; its one element is that folder's path.
 
-    Guarantees: the same examples give the same bytes, but for TensorFlow's `fingerprint.pb`. The folder appears as a
-    whole, by a rename; one that was there before is replaced.
+    Guarantees: the same examples give the same bytes, but for TensorFlow's `fingerprint.pb`. A folder that was there
+    before is replaced: a local one by a rename, one in an object store file by file, `saved_model.pb` last.
 
     Attributes:
         features: raw features that `preprocessing_fn` takes.
@@ -41,7 +43,7 @@ class AnalyzeExamples(beam.PTransform):
             ahead of it, and its outputs are checked.
         label_name: name that no transformed feature may have.
         examples_dir: has `train-*.parquet`.
-        temp_dir: for tf.Transform's intermediate graphs.
+        temp_dir: for tf.Transform's intermediate graphs, which TensorFlow writes and reads; a local folder.
     """
 
     features: Mapping[str, Feature]
@@ -57,7 +59,9 @@ class AnalyzeExamples(beam.PTransform):
         preprocessing_fn = with_outputs_checked(
             with_missing_replaced(self.features, self.preprocessing_fn), self.label_name
         )
-        partial_dir = self.transform_output_dir + ".partial"
+        is_remote = not is_local(self.transform_output_dir)
+        partial_dir = os.path.join(self.temp_dir, "output") if is_remote else self.transform_output_dir + ".partial"
+        publish = upload_dir if is_remote else replace_dir
         batches = (
             root
             | "TrainShards" >> beam.Create(find_shards(self.examples_dir, "train"), reshuffle=False)
@@ -69,7 +73,7 @@ class AnalyzeExamples(beam.PTransform):
         return (
             written
             | "Canonicalize" >> beam.Map(lambda _: _canonicalize(partial_dir, self.temp_dir))
-            | "Publish" >> beam.Map(lambda _: replace_dir(partial_dir, self.transform_output_dir))
+            | "Publish" >> beam.Map(lambda _: publish(partial_dir, self.transform_output_dir))
         )
 
 
@@ -123,7 +127,7 @@ def transform_hash(transform_output_dir: str) -> str:
 
 
 def _canonicalize(transform_output_dir: str, temp_dir: str) -> None:
-    path = FileSystems.join(transform_output_dir, "transform_fn", "saved_model.pb")
+    path = FileSystems.join(transform_output_dir, "transform_fn", _SAVED_MODEL)
     with open_raw(path) as file:
         graph = canonical_saved_model(file.read(), temp_dir)
     with create_atomically(path) as file:
@@ -138,4 +142,10 @@ def replace_dir(source: str, destination: str) -> str:
     if FileSystems.exists(destination):
         FileSystems.delete([destination])
     FileSystems.rename([source], [destination])
+    return destination
+
+
+def upload_dir(source: str, destination: str) -> str:
+    """Uploads a local folder over another one and returns its path; the stage's marker comes later."""
+    upload_folder(source, destination, last=_SAVED_MODEL)
     return destination

@@ -23,6 +23,7 @@ from configs.errors import RefusedError
 from configs.features import ColumnType
 from transforms.columns import graph_inputs
 from transforms.files import create_atomically
+from transforms.local_copies import local_folder
 from transforms.preprocessing.analysis import find_shards, read_batches
 
 _LIST_TYPES = {np.dtype("float32"): pa.float32(), np.dtype("int64"): pa.int64(), np.dtype("object"): pa.large_binary()}
@@ -50,7 +51,7 @@ class TransformExamples(beam.PTransform):
         label_name: column that goes beside the transformed features, as `label_column` makes it.
         classes: of a multiclass task, in the order of their ids.
         examples_dir: has `train-*.parquet` and `eval-*.parquet`.
-        transform_output_dir: a local folder.
+        transform_output_dir: a folder that every worker can read.
     """
 
     features: Mapping[str, ColumnType]
@@ -78,7 +79,8 @@ class _TransformShard(beam.DoFn):
         self._settings = dataclasses.asdict(settings)
 
     def setup(self) -> None:
-        self._transform = tft.TFTransformOutput(self._settings["transform_output_dir"]).transform_features_layer()
+        transform_output = tft.TFTransformOutput(local_folder(self._settings["transform_output_dir"]))
+        self._transform = transform_output.transform_features_layer()
 
     def process(self, path: str) -> Iterator[TransformedShard]:
         settings = self._settings

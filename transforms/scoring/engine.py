@@ -103,7 +103,7 @@ class EngineFiles:
         column_names: of the space.
         exclude: of the space.
         space_hash: digest of the space.
-        model_dir: a local folder.
+        model_dir: a folder that every worker can read.
         model_version: of the model there; another version is another engine.
         features: raw features of the model, with their types.
         outputs: of the model.

@@ -15,7 +15,8 @@ from configs.features import ColumnType
 from configs.outputs import Output
 from transforms.scoring.engine import EngineFiles, load_engine
 from transforms.scoring.foreign_models import ForeignCall
-from transforms.scoring.shards import Fingerprint, ShardRecord, TableColumn, check_shard, write_shard
+from transforms.scoring.shard_records import ShardRecord
+from transforms.scoring.shards import Fingerprint, TableColumn, check_shard, write_shard
 from transforms.space.blocks import EnumerateShards, ShardRange
 from transforms.space.planning import Plan
 
@@ -33,7 +34,7 @@ class PrecomputePredictions(beam.PTransform):
     Attributes:
         plan: of the space in `axes_dir`.
         axes_dir: of `transforms.space.input_space.save_axes`.
-        model_dir: a local folder.
+        model_dir: a folder that every worker can read, as are `axes_dir` and `predictions_dir`.
         features: raw features, with their types.
         outputs: of the model.
         predictions_dir: folder of the shards.

@@ -17,6 +17,7 @@ from configs.errors import ForetableError, RefusedError
 from configs.features import ColumnType
 from configs.outputs import Output
 from transforms.columns import graph_column, graph_inputs
+from transforms.local_copies import local_folder
 from transforms.scoring.threads import settle_tensorflow_threads
 from transforms.space.blocks import BLOCK_ROWS
 from transforms.space.input_space import InputSpace, Points
@@ -43,17 +44,18 @@ def load_model(model_dir: str) -> Any:
     TensorFlow is imported here, not above: what only reads a plan or a manifest does without it.
 
     Args:
-        model_dir: a local folder.
+        model_dir: a folder that every worker can read; one that is not local is copied to the worker first.
 
     Raises:
         ForetableError: there is no SavedModel, or it cannot be loaded.
     """
+    folder = local_folder(model_dir)
     try:
-        stat = os.stat(os.path.join(model_dir, "saved_model.pb"))
+        stat = os.stat(os.path.join(folder, "saved_model.pb"))
     except OSError as error:
         raise ForetableError(f"{model_dir}: no SavedModel here; run foretable train") from error
     with _LOADING:  # several Beam threads ask at once; only one may load
-        return _load(os.path.abspath(model_dir), (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        return _load(os.path.abspath(folder), (stat.st_ino, stat.st_mtime_ns, stat.st_size))
 
 
 @functools.lru_cache(maxsize=2)  # a candidate and its baseline

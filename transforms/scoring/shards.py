@@ -10,17 +10,19 @@ import errno
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from configs.errors import ForetableError
 from configs.features import ColumnType
 from configs.outputs import ARRAY_TYPES, OutputType, TableType
 from transforms.columns import ARROW_TYPES
+from transforms.files import HashingFile, create_atomically, open_raw
+from transforms.scoring.shard_records import ShardRecord, keep_record, kept_record
 from transforms.space.blocks import BLOCK_ROWS, ShardRange
 
 FORMAT = 1
@@ -71,27 +73,6 @@ class Fingerprint:
     model_version: str
     transform_hash: str
     space_hash: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardRecord:
-    """A finished shard.
-
-    Attributes:
-        name: of its file in the predictions folder.
-        first_block: of the shard, from 0.
-        blocks: in the shard.
-        rows: in the file; excluded points have none.
-        bytes: of the file.
-        sha256: of the file.
-    """
-
-    name: str
-    first_block: int
-    blocks: int
-    rows: int
-    bytes: int
-    sha256: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +138,8 @@ def write_shard(
 ) -> ShardRecord:
     """Writes a shard, one row group a block, while the next block is being made.
 
-    The file gets its name when it is whole; a process that dies leaves `<name>.tmp`, which the next try overwrites.
+    The file gets its name when it is whole; a process that dies leaves a local `<name>.tmp`, which the next try
+    overwrites. Its bytes are hashed on their way, and never read back.
 
     Args:
         blocks: each block's rows, maybe none, of these columns in this order; strings may be dictionary-encoded.
@@ -167,19 +149,15 @@ def write_shard(
     """
     columns = tuple(columns)
     path = FileSystems.join(directory, shard.name)
-    temporary = f"{path}.tmp"
     try:
-        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            hashing = _HashingFile(file)
+        with create_atomically(path, temporary=f"{path}.tmp") as file:
+            hashing = HashingFile(file)
             rows = _write_blocks(hashing, columns, blocks, _metadata(shard, fingerprint))
-        FileSystems.rename([temporary], [path])
+        record = ShardRecord(shard.name, shard.first_block, shard.blocks, rows, hashing.tell(), hashing.hexdigest())
+        keep_record(path, record)
     except (OSError, BeamIOError) as error:
-        _remove(temporary)
         raise _write_error(path, error) from error
-    except BaseException:
-        _remove(temporary)
-        raise
-    return ShardRecord(shard.name, shard.first_block, shard.blocks, rows, hashing.tell(), hashing.hexdigest())
+    return record
 
 
 def check_shard(
@@ -187,21 +165,27 @@ def check_shard(
 ) -> ShardRecord | None:
     """The record of the shard that is already there, if it is whole and made from the same things; else None.
 
-    Reads all of it, and holds its footer against what is expected and its pages against their checksums.
+    Holds its footer against what is expected. Then reads all of it, and holds its pages against their checksums; in an
+    object store, which keeps checksums itself, a record kept beside the shard spares that.
     """
     path = FileSystems.join(directory, shard.name)
     if not FileSystems.exists(path):
         return None
     try:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        record = kept_record(path)
+        with open_raw(path) as file:
+            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+                if not _is_expected(parquet, table_schema(columns), rows, _metadata(shard, fingerprint)):
+                    return None
+                if record is not None:
+                    return record
+                for index in range(parquet.num_row_groups):
+                    parquet.read_row_group(index)  # raises where a page does not match its checksum
+            file.seek(0)
             digest, size = hashlib.sha256(), 0
             while chunk := file.read(_READ_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
-            file.seek(0)
-            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-                if not _is_expected(parquet, table_schema(columns), rows, _metadata(shard, fingerprint)):
-                    return None
     except (OSError, pa.ArrowException):
         return None
     return ShardRecord(shard.name, shard.first_block, shard.blocks, rows, size, digest.hexdigest())
@@ -210,11 +194,7 @@ def check_shard(
 def _is_expected(parquet: pq.ParquetFile, schema: pa.Schema, rows: int, metadata: bytes) -> bool:
     if (parquet.metadata.metadata or {}).get(_METADATA_KEY) != metadata or parquet.metadata.num_rows != rows:
         return False
-    if not parquet.schema_arrow.equals(schema):
-        return False
-    for index in range(parquet.num_row_groups):
-        parquet.read_row_group(index)  # raises where a page does not match its checksum
-    return True
+    return bool(parquet.schema_arrow.equals(schema))
 
 
 def _metadata(shard: ShardRange, fingerprint: Fingerprint) -> bytes:
@@ -223,7 +203,7 @@ def _metadata(shard: ShardRange, fingerprint: Fingerprint) -> bytes:
 
 
 def _write_blocks(
-    file: "_HashingFile", columns: tuple[TableColumn, ...], blocks: Iterable[pa.RecordBatch], metadata: bytes
+    file: HashingFile, columns: tuple[TableColumn, ...], blocks: Iterable[pa.RecordBatch], metadata: bytes
 ) -> int:
     iterator = iter(blocks)
     block = next(iterator, None)
@@ -240,7 +220,7 @@ def _write_blocks(
     return rows
 
 
-def _open_writer(file: "_HashingFile", columns: tuple[TableColumn, ...], schema: pa.Schema) -> pq.ParquetWriter:
+def _open_writer(file: HashingFile, columns: tuple[TableColumn, ...], schema: pa.Schema) -> pq.ParquetWriter:
     strings = [column.name for column in columns if column.type == "string"]
     return pq.ParquetWriter(
         file,
@@ -255,40 +235,6 @@ def _open_writer(file: "_HashingFile", columns: tuple[TableColumn, ...], schema:
         write_page_checksum=True,
         store_schema=False,  # readers get the plain types, whatever was dictionary-encoded here
     )
-
-
-class _HashingFile:
-    """A file to write to that knows the SHA-256 of what went through it."""
-
-    closed = False
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self._digest = hashlib.sha256()
-        self._size = 0
-
-    def write(self, data: bytes) -> int:
-        self._file.write(data)
-        self._digest.update(data)
-        self._size += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._size
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self.closed = True
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
-
-
-def _remove(path: str) -> None:
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
 
 
 def _write_error(path: str, error: BaseException) -> ForetableError:
