@@ -76,19 +76,38 @@ def last_blessed_model(job_folder: str, before: RunDirectory | None = None) -> T
     return None
 
 
+def trained_tonight(run: RunDirectory) -> bool:
+    """Whether the run has trained a model of its own."""
+    model = model_of(run.path)
+    return model is not None and model.run_path == run.path
+
+
+def published_nights(run: RunDirectory, count: int) -> list[RunDirectory]:
+    """The last nights before the run's date that were published, newest first; of a date, the last one published."""
+    newest: dict[datetime.date, tuple[str, RunDirectory]] = {}
+    for path in storage.list_files(run.job_folder, "*/*/published.json"):
+        run_date, run_id = datetime.date.fromisoformat(path.split("/")[-3]), path.split("/")[-2]
+        if run_date < run.run_date:
+            at = str(read_marker(path)["finished_at"])
+            found = RunDirectory(run.job_folder, run_date, run_id)
+            newest[run_date] = max(newest.get(run_date, ("", found)), (at, found), key=lambda entry: entry[0])
+    return [newest[run_date][1] for run_date in sorted(newest, reverse=True)[:count]]
+
+
 def model_to_reuse(job: TrainedJob, run: RunDirectory, train_now: bool = False) -> TrainedModel | None:
     """The earlier model that tonight scores with, or None where training is due.
+
+    Where training is due on drift, it is the model that drift is measured from, and `prepare` has the last word.
 
     Raises:
         RefusedError: training is manual and there is no blessed model that fits the job.
     """
-    every_days = job.model.training.every_days
-    trained_tonight = model_of(run.path)
-    if train_now or every_days == 0 or (trained_tonight is not None and trained_tonight.run_path == run.path):
+    every, every_days = job.model.training.every, job.model.training.every_days
+    if train_now or every_days == 0 or trained_tonight(run):
         return None
     last = last_blessed_model(run.job_folder, before=run)
     fits = last is not None and last.definition == model_definition(job)
-    if every_days is None:
+    if every == "manual":
         if not fits:
             what = (
                 "no blessed model" if last is None else "the last blessed model was made by other features or settings"
@@ -97,4 +116,6 @@ def model_to_reuse(job: TrainedJob, run: RunDirectory, train_now: bool = False) 
                 f"model.training.every is manual and there is {what}; run `foretable train` for this job"
             )
         return last
-    return last if last is not None and fits and (run.run_date - last.run_date).days < every_days else None
+    if last is None or not fits:
+        return None
+    return last if every_days is None or (run.run_date - last.run_date).days < every_days else None

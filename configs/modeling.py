@@ -69,12 +69,17 @@ class Network(Node):
         return hidden
 
 
+Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
+
+
 class Training(Node):
     """How and when the model is trained.
 
     Attributes:
-        every: `run`, a number of days such as `7d`, or `manual` (only by `foretable train`).
+        every: `run`, a number of days such as `7d`, `drift` (when tonight's examples are too far from those that the
+            model was trained on, by the job's `drift` thresholds), or `manual` (only by `foretable train`).
         early_stopping_patience: epochs without a better eval loss before it stops; the best epoch's weights stay.
+        strategy: of tf.distribute: over the devices of one machine, over several machines, or over a TPU's cores.
     """
 
     every: str = "run"
@@ -83,18 +88,19 @@ class Training(Node):
     learning_rate: float = pydantic.Field(default=1e-3, gt=0)
     early_stopping_patience: int = pydantic.Field(default=3, ge=1)
     seed: int = 0
+    strategy: Strategy = "none"
 
     @pydantic.field_validator("every")
     @classmethod
     def _schedule(cls, every: str) -> str:
-        if every not in ("run", "manual") and not re.fullmatch(r"[1-9][0-9]*d", every):
-            raise ValueError("expected run, manual, or a number of days such as 7d")
+        if every not in ("run", "drift", "manual") and not re.fullmatch(r"[1-9][0-9]*d", every):
+            raise ValueError("expected run, drift, manual, or a number of days such as 7d")
         return every
 
     @property
     def every_days(self) -> int | None:
-        """Days between trainings; 0 for every run, None for manual."""
-        return {"run": 0, "manual": None}.get(self.every) if self.every in ("run", "manual") else int(self.every[:-1])
+        """Days between trainings; 0 for every run, None where it is not by days."""
+        return int(self.every[:-1]) if self.every[0].isdigit() else {"run": 0}.get(self.every)
 
 
 class Model(Node):

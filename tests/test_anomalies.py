@@ -2,11 +2,14 @@
 
 import pyarrow as pa
 import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from configs.features import Feature, Label
 from configs.modeling import Binary, Multiclass, Regression
 from configs.sources import CsvSource, HashSplit, SourceSplit
-from transforms.examples.anomalies import Anomaly, find_anomalies
+from transforms.examples.anomalies import find_anomalies
+from transforms.examples.anomaly import Anomaly, to_proto
 from transforms.examples.column_summaries import SplitSummary
 from transforms.examples.ingestion import IngestionSummary, ShardSummary
 from transforms.examples.readers.rows import BadRow
@@ -93,8 +96,53 @@ def test_binary_and_int_classes_that_suit():
 
 
 def test_features_without_values_or_with_one():
+    missing, constant = ("x", "FEATURE_TYPE_NOT_PRESENT"), ("word", "FEATURE_TYPE_LOW_UNIQUE")
     rows = pa.record_batch({"x": pa.nulls(2, pa.float64()), "word": ["a", "a"]})
     assert find(IngestionSummary(shards(), 0, ()), train=rows) == (
-        Anomaly("features.x", "ERROR", "feature wholly missing", "x is missing in all 2 rows of the train split"),
-        Anomaly("features.word", "WARNING", "constant feature", "word has one value in all 2 rows of the train split"),
+        Anomaly(
+            "features.x", "ERROR", "feature wholly missing", "x is missing in all 2 rows of the train split", *missing
+        ),
+        Anomaly(
+            "features.word",
+            "WARNING",
+            "constant feature",
+            "word has one value in all 2 rows of the train split",
+            *constant,
+        ),
     )
+
+
+def test_the_proto_has_an_entry_for_each_column_and_one_for_the_examples():
+    anomalies = [
+        Anomaly("drift", "WARNING", "far", "x is far", "x", "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH"),
+        Anomaly("schema.x", "ERROR", "out of range", "x is 9", "x", "FLOAT_TYPE_BIG_FLOAT"),
+        Anomaly("max_bad_rows", "WARNING", "bad rows set aside", "1 bad row"),
+    ]
+    expected = """
+        baseline { feature { name: "x" } }
+        anomaly_name_format: SERIALIZED_PATH
+        anomaly_info {
+          key: "x"
+          value {
+            path { step: "x" }
+            severity: ERROR
+            short_description: "Multiple errors"
+            description: "drift: x is far; schema.x: x is 9"
+            reason {
+              type: COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH short_description: "far" description: "drift: x is far"
+            }
+            reason {
+              type: FLOAT_TYPE_BIG_FLOAT short_description: "out of range" description: "schema.x: x is 9"
+            }
+          }
+        }
+        dataset_anomaly_info {
+          severity: WARNING
+          short_description: "bad rows set aside"
+          description: "max_bad_rows: 1 bad row"
+          reason { short_description: "bad rows set aside" description: "max_bad_rows: 1 bad row" type: UNKNOWN_TYPE }
+        }
+    """
+    schema = schema_pb2.Schema()
+    schema.feature.add(name="x")
+    assert to_proto(anomalies, schema) == text_format.Parse(expected, anomalies_pb2.Anomalies())

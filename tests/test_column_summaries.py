@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.examples.column_summaries import NumericSummary, SplitSummary, StringSummary
+from transforms.examples.column_summaries import EXACT_VALUES, NumericSummary, SplitSummary, StringSummary
 
 NUMBERS = st.lists(st.one_of(st.none(), st.floats(-1e9, 1e9)), max_size=30)
 WORDS = st.lists(st.one_of(st.none(), st.sampled_from(["a", "bb", "ccc", "é"])), max_size=30)
@@ -35,15 +35,47 @@ def test_numbers_are_as_numpy_counts_them_however_they_are_cut(parts):
     if len(values):
         assert (summary.minimum, summary.maximum) == (values.min(), values.max())
         scale = max(float(np.abs(values).max()), 1e-300)
-        assert summary.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-12 * scale)
-        assert math.sqrt(summary.squares / summary.count) == pytest.approx(values.std(), rel=1e-6, abs=1e-9 * scale)
+        assert summary.moments.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-12 * scale)
+        assert summary.moments.std_dev == pytest.approx(values.std(), rel=1e-6, abs=1e-9 * scale)
+        quantiles = np.quantile(values, np.arange(5) / 4, method="inverted_cdf")
+        np.testing.assert_array_equal(summary.quantiles(4), quantiles)
+    together = summarize([everything], pa.float64(), lambda: NumericSummary(is_int=False))
+    assert (summary.moments, summary.value_counts) == (together.moments, together.value_counts)
+
+
+@pytest.mark.parametrize("values", [EXACT_VALUES, EXACT_VALUES + 1])
+def test_values_are_counted_until_they_are_too_many_however_they_are_cut(values):
+    numbers = np.repeat(np.arange(values) / 8, 3)
+    np.random.default_rng(0).shuffle(numbers)
+    for cuts in ([], [7], [500, 501, 2000]):
+        summary = summarize(np.split(numbers, cuts), pa.float64(), lambda: NumericSummary(is_int=False))
+        if values <= EXACT_VALUES:
+            assert summary.value_counts == dict.fromkeys((np.arange(values) / 8).tolist(), 3)
+        else:
+            assert summary.value_counts is None
+        ranks = np.searchsorted(np.sort(numbers), summary.quantiles(20)) / len(numbers)
+        np.testing.assert_allclose(ranks, np.arange(21) / 20, atol=0.003)
+
+
+def test_a_part_without_values_does_not_end_the_counting():
+    summary = summarize([[], [1.0], [None]], pa.float64(), lambda: NumericSummary(is_int=False))
+    assert summary.value_counts == {1.0: 1}
+
+
+def test_quantiles_of_many_values_are_within_their_error():
+    generator = np.random.default_rng(1)
+    numbers = generator.lognormal(size=50_000)
+    summary = summarize(np.array_split(numbers, 7), pa.float64(), lambda: NumericSummary(is_int=False))
+    ranks = np.searchsorted(np.sort(numbers), summary.quantiles(100)) / len(numbers)
+    np.testing.assert_allclose(ranks, np.arange(101) / 100, atol=0.001)
+    assert (summary.quantiles(100)[0], summary.quantiles(100)[-1]) == (numbers.min(), numbers.max())
 
 
 def test_spread_survives_a_large_offset():
     summary = NumericSummary(is_int=True)
     for start in (0, 2):
         summary.add(pa.array([2**40 + start, 2**40 + start + 1], pa.int64()))
-    assert summary.squares == 5.0  # of 0, 1, 2, 3 around 1.5
+    assert summary.moments.std_dev == math.sqrt(1.25)  # of 0, 1, 2, 3 around 1.5
 
 
 @hypothesis.given(st.lists(WORDS, max_size=4))
@@ -73,4 +105,4 @@ def test_a_split_has_a_summary_for_each_column():
     assert merged.rows == 2
     assert [type(column) for column in merged.columns.values()] == [NumericSummary, NumericSummary, StringSummary]
     assert [column.is_int for column in list(merged.columns.values())[:2]] == [False, True]
-    assert (merged.columns["x"].mean, merged.columns["n"].missing, merged.columns["word"].count) == (2.0, 1, 2)
+    assert (merged.columns["x"].moments.mean, merged.columns["n"].missing, merged.columns["word"].count) == (2.0, 1, 2)

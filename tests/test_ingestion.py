@@ -15,6 +15,7 @@ from configs.features import Feature, Label
 from configs.sources import CsvSource, HashSplit, SampleSource, SourceSplit
 from transforms.examples.ingestion import IngestExamples, IngestionSummary, ShardSummary
 from transforms.examples.readers.rows import BadRow
+from transforms.examples.reading import reader_of
 from transforms.examples.splitting import eval_mask
 
 FEATURES = {"word": Feature(type="string"), "fare": Feature(type="float", missing=0)}
@@ -24,12 +25,18 @@ SPLIT = HashSplit(by="key", eval=0.3)
 DATA = pathlib.Path(__file__).parent.parent.parent / "shared/data"
 
 
+def readable(split):
+    return reader_of(split.eval) if isinstance(split, SourceSplit) else split
+
+
 def ingest(output_dir, source, split=SPLIT, columns=COLUMNS, features=FEATURES, label=LABEL, max_bad_rows=0):
     result = output_dir / "result.json"
     with beam.Pipeline() as pipeline:
         _ = (
             pipeline
-            | IngestExamples(source, split, columns, features, label, str(output_dir), max_bad_rows)
+            | IngestExamples(
+                reader_of(source), readable(split), columns, features, label, str(output_dir), max_bad_rows
+            )
             | beam.Map(lambda summary: result.write_text(json.dumps(dataclasses.asdict(summary))))
         )
     summary = IngestionSummary.from_json(json.loads(result.read_text()))

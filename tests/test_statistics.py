@@ -1,5 +1,7 @@
 """Statistics in tensorflow_metadata's protos, alone and as a pipeline."""
 
+import pickle
+
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
@@ -58,6 +60,34 @@ def test_histograms_hold_every_value(train):
         assert edges == pytest.approx([100 * i for i in range(1, 10)], rel=0.02)
 
 
+def test_fields_are_filled_as_tfdv_fills_them(train):
+    """`num_values_histogram` has ten buckets from 1 to 1 for a column of single values, as in TFDV's own output."""
+    common = train["x"].num_stats.common_stats
+    assert common.num_values_histogram.type == Histogram.QUANTILES
+    buckets = [(bucket.low_value, bucket.high_value) for bucket in common.num_values_histogram.buckets]
+    assert buckets == [(1, 1)] * 10
+    assert sum(bucket.sample_count for bucket in common.num_values_histogram.buckets) == pytest.approx(9_900)
+    assert train["x"].num_stats.mean == sum(number / 10 for number in range(10_000) if number % 100) / 9_900
+
+
+def test_few_numbers_are_counted_each_and_many_in_quantiles(train):
+    (few,), (many,) = train["n"].custom_stats, train["x"].custom_stats
+    assert (few.name, many.name) == ("distribution", "distribution")
+    found = [(bucket.low_value, bucket.high_value, bucket.sample_count) for bucket in few.histogram.buckets]
+    assert found == [(day, day, 1_429 if day < 4 else 1_428) for day in range(7)]
+    assert [bucket.sample_count for bucket in many.histogram.buckets] == [99] * 100
+    assert [bucket.high_value for bucket in many.histogram.buckets][49] == pytest.approx(500, rel=0.005)
+
+
+def test_one_value_is_one_bucket():
+    summary = SplitSummary()
+    summary.add(pa.record_batch({"x": [2.5, 2.5]}))
+    (x,) = dataset_statistics({"train": summary}).datasets[0].features
+    (bucket,) = x.num_stats.histograms[0].buckets
+    assert (bucket.low_value, bucket.high_value, bucket.sample_count) == (2.5, 2.5, 2)
+    assert (x.num_stats.std_dev, x.num_stats.median) == (0.0, 2.5)
+
+
 def test_words(train):
     stats = train["word"].string_stats
     assert train["word"].type == FeatureNameStatistics.STRING
@@ -77,6 +107,25 @@ def test_a_column_without_values_has_only_counts():
     x, word = dataset_statistics({"eval": summary}).datasets[1].features
     assert (x.num_stats.common_stats.num_missing, len(x.num_stats.histograms)) == (3, 0)
     assert (word.string_stats.common_stats.num_missing, word.string_stats.unique) == (3, 0)
+
+
+def test_however_rows_are_bundled_all_but_sketched_quantiles_is_the_same():
+    """As on many workers: an accumulator for each batch, in another order, and some of them merged first."""
+    parts = [batch(start, stop) for start, stop in ((0, 3), (3, 4_000), (4_000, 4_001), (4_001, 10_000))]
+    found = []
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
+        merged = SplitSummary()
+        for index in order:
+            one = SplitSummary()
+            one.add(parts[index])
+            merged.merge(pickle.loads(pickle.dumps(one)))
+        statistics = dataset_statistics({"train": merged})
+        x = statistics.datasets[0].features[0]
+        for histogram in (*x.num_stats.histograms, x.custom_stats[0].histogram):  # more than 1,000 values: a sketch
+            histogram.Clear()
+        x.num_stats.ClearField("median")
+        found.append(statistics.SerializeToString(deterministic=True))
+    assert found == [found[0]] * 3
 
 
 def test_the_pipeline_gives_what_the_summaries_give():

@@ -1,40 +1,41 @@
 """evaluate: the exported model, judged on raw eval examples beside the last published one, and checked for skew."""
 
-import contextlib
 import dataclasses
 from typing import Any
 
 from beam_jobs import artifacts, lineage, storage
 from beam_jobs.night import Night, Stage, feature_types
-from beam_jobs.pipelines import run_pipeline
+from beam_jobs.pipelines import Step, run_step
 from beam_jobs.run_directory import RunDirectory
 from beam_jobs.stages import prepare, train
 from beam_jobs.warehouses import open_warehouse
 from configs.errors import RefusedError
 from configs.outputs import model_outputs
 from transforms.evaluation.blessing import Blessing, judge
+from transforms.evaluation.constant_answers import constant_warnings
 from transforms.evaluation.metrics import task_metrics
 from transforms.evaluation.models import EvaluatedModel, EvaluateModel, Evaluation, why_not_comparable
 from transforms.evaluation.skew import SkewReport, measure_skew
-from transforms.json_files import WriteJson
 
 
 def run(night: Night) -> dict[str, Any]:
     """Writes metrics.json; the verdict is the marker."""
     settings = night.trained_job.evaluation
     model = artifacts.trained_model(night.run.path)
-    with contextlib.ExitStack() as stack:
-        candidate_path = stack.enter_context(artifacts.local_model(model))
-        candidate = _evaluated(night, model, candidate_path)
-        baseline, note = _baseline(night, model, stack)
-        evaluation = _evaluate(night, candidate, baseline)
+    baseline, note = _baseline(night, model)
+    evaluation = _evaluate(night, model, baseline)
     trained_tonight = model.run_path == night.run.path
     skew = compare_features(night, model, night.run, settings.skew_rows) if trained_tonight else None
     blessing = judge(evaluation.candidate, evaluation.baseline, settings.thresholds, skew)
+    metrics = evaluation.candidate.of_specification(())[0].metrics
+    warnings = constant_warnings(metrics)
+    for warning in warnings:
+        night.console.line(f"evaluate     {warning}", "yellow")
     return {
         **dataclasses.asdict(blessing),
+        "warnings": warnings,
         "model_version": model.model_version,
-        "metrics": evaluation.candidate.of_specification(())[0].metrics,
+        "metrics": metrics,
         "skew": dataclasses.asdict(skew)
         if skew is not None
         else f"proven when the model was trained, in {model.run_path}",
@@ -42,17 +43,15 @@ def run(night: Night) -> dict[str, Any]:
     }
 
 
-def _evaluated(night: Night, model: lineage.TrainedModel, path: str) -> EvaluatedModel:
+def _evaluated(night: Night, model: lineage.TrainedModel) -> EvaluatedModel:
     prepared = night.run.read_marker(prepare.STAGE.marker)
     assert prepared is not None
     job = night.trained_job
     outputs = artifacts.outputs_of(job, model)
-    return EvaluatedModel(path, task_metrics(job.task, outputs, model.classes, prepared["label_mean"]))
+    return EvaluatedModel(model.model_path, task_metrics(job.task, outputs, model.classes, prepared["label_mean"]))
 
 
-def _baseline(
-    night: Night, candidate: lineage.TrainedModel, stack: contextlib.ExitStack
-) -> tuple[EvaluatedModel | None, str]:
+def _baseline(night: Night, candidate: lineage.TrainedModel) -> tuple[lineage.TrainedModel | None, str]:
     """The last published model, to be judged on the same examples; or why there is none to compare with."""
     published = open_warehouse(night.job).current(night.job.name)
     model = lineage.model_of(published.run_dir) if published is not None else None
@@ -60,23 +59,30 @@ def _baseline(
         return None, "nothing is published yet"
     if model is None:
         return None, f"the published night's model is gone: {published.run_dir}"
-    path = stack.enter_context(artifacts.local_model(model))
     outputs = model_outputs(night.trained_job.label, night.trained_job.task, model.classes)
-    reason = why_not_comparable(path, feature_types(night.job), outputs)
+    reason = why_not_comparable(model.model_path, feature_types(night.job), outputs)
     if reason is not None:
         night.console.line(f"evaluate     the published model cannot be compared: {reason}", "yellow")
         return None, reason
     same = "the same model" if model.model_version == candidate.model_version else f"model {model.model_version}"
-    return _evaluated(night, model, path), f"{same}, published for {published.run_date}"
+    return model, f"{same}, published for {published.run_date}"
 
 
-def _evaluate(night: Night, candidate: EvaluatedModel, baseline: EvaluatedModel | None) -> Evaluation:
+def _evaluate(night: Night, candidate: lineage.TrainedModel, baseline: lineage.TrainedModel | None) -> Evaluation:
     shards = storage.list_files(night.run.file("examples"), "eval-*.parquet")
     metrics_path = night.run.file("metrics.json")
     job = night.trained_job
-    transform = EvaluateModel(shards, candidate, feature_types(job), job.label.name, job.evaluation.slices, baseline)
+    transform = EvaluateModel(
+        shards=shards,
+        candidate=_evaluated(night, candidate),
+        features=feature_types(job),
+        label_name=job.label.name,
+        slices=job.evaluation.slices,
+        baseline=_evaluated(night, baseline) if baseline is not None else None,
+    )
+    versions = [candidate.model_version, baseline.model_version if baseline is not None else "none"]
     with night.console.activity("evaluate", "scoring the eval examples"):
-        run_pipeline(lambda root: root | transform | WriteJson(metrics_path), night.beam_options)
+        run_step(Step("evaluate", transform, metrics_path, version=" ".join(versions)), night)
     (evaluation,) = storage.read_json(metrics_path)
     return Evaluation.from_json(evaluation)
 

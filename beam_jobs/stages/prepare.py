@@ -1,31 +1,43 @@
 """prepare: the source, read once, checked, split and described; then analysed and transformed for training."""
 
-import dataclasses
 import os
 import tempfile
 from typing import Any
 
-from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from beam_jobs import lineage, storage
+from beam_jobs.data_checks import check_data, read_statistics
 from beam_jobs.night import Night, Stage, feature_types
-from beam_jobs.pipelines import run_pipeline
+from beam_jobs.pipelines import Step, run_here, run_step
+from beam_jobs.run_directory import MARKERS
+from beam_jobs.schemas import schema_text
 from configs.errors import RefusedError
 from configs.modeling import Multiclass
-from transforms.examples.anomalies import Anomaly, find_anomalies
+from configs.sources import SourceSplit
+from transforms.examples.anomalies import find_anomalies
+from transforms.examples.anomaly import Anomaly
 from transforms.examples.ingestion import IngestExamples, IngestionSummary
-from transforms.examples.schema import infer_schema
-from transforms.json_files import WriteJson
 from transforms.preprocessing.analysis import AnalyzeExamples, transform_hash
 from transforms.preprocessing.functions import load_preprocessing_fn, make_preprocessing_fn
 from transforms.preprocessing.transformed_examples import TransformExamples
 
 
 def settings(night: Night) -> dict[str, str]:
-    """Whether a model is to be trained decides how much there is to prepare."""
+    """The team's schema, and whether a model is to be trained, which decides how much there is to prepare."""
+    return {"training": _training(night), "schema": storage.digest_of(schema_text(night.trained_job))}
+
+
+def _training(night: Night) -> str:
+    """What is known of it before the examples are; a night that has trained stays with what it was told then."""
+    done = night.run.read_marker(MARKERS["prepare"])
+    if done is not None and lineage.trained_tonight(night.run):
+        return str(done["inputs"].get("training"))
     reused = lineage.model_to_reuse(night.trained_job, night.run, night.train_now)
-    return {"training": "due" if reused is None else f"reuses {reused.model_version} of {reused.run_date}"}
+    if reused is None:
+        return "due"
+    on_drift = "on drift from" if night.trained_job.model.training.every == "drift" else "reuses"
+    return f"{on_drift} {reused.model_version} of {reused.run_date}"
 
 
 def run(night: Night) -> dict[str, Any]:
@@ -36,16 +48,16 @@ def run(night: Night) -> dict[str, Any]:
     """
     job = night.trained_job
     examples = _ingest(night)
-    statistics = text_format.Parse(
-        storage.read_bytes(night.run.file("statistics.pbtxt")), statistics_pb2.DatasetFeatureStatisticsList()
-    )
-    schema = infer_schema(statistics, job.read_columns | {job.label.name: job.label.type}, job.features)
-    storage.write_bytes(night.run.file("schema.pbtxt"), text_format.MessageToString(schema, as_utf8=True).encode())
-    anomalies = find_anomalies(examples, statistics, job.features, job.label, job.task, job.split, job.max_bad_rows)
-    storage.write_json(night.run.file("anomalies.json"), [dataclasses.asdict(anomaly) for anomaly in anomalies])
-    _refuse(night, anomalies)
+    statistics = read_statistics(night.run)
+    assert statistics is not None, night.run.path
+    found = find_anomalies(examples, statistics, job.features, job.label, job.task, job.split, job.max_bad_rows)
+    reused = lineage.model_to_reuse(job, night.run, night.train_now)
+    checked = check_data(night, statistics, found, reused)
+    _refuse(night, checked.anomalies)
     classes = _classes(night, examples)
-    training_due = settings(night)["training"] == "due"
+    training_due = reused is None or checked.training_is_due
+    if reused is not None and training_due:
+        night.console.line(f"prepare      training is due on drift: {checked.training_drift}", "yellow")
     return {
         "rows": {split: examples.rows(split) for split in ("train", "eval")},
         "bad_rows": examples.bad_rows_count,
@@ -58,9 +70,10 @@ def run(night: Night) -> dict[str, Any]:
 
 def _ingest(night: Night) -> IngestionSummary:
     job, summary_path, folder = night.trained_job, night.run.file("ingestion.json"), night.run.file("examples")
+    split = job.split
     ingest = IngestExamples(
-        source=job.source,
-        split=job.split,
+        reader=night.open_source(job.source, job.read_columns),
+        split=night.open_source(split.eval, job.read_columns) if isinstance(split, SourceSplit) else split,
         columns=job.read_columns,
         features=job.features,
         example_label=job.label,
@@ -68,9 +81,9 @@ def _ingest(night: Night) -> IngestionSummary:
         max_bad_rows=job.max_bad_rows,
     )
     storage.make_folder(folder)
-    storage.remove_all_but(folder, ())
+    step = Step("ingest", ingest, summary_path, clear=lambda: storage.remove_all_but(folder, ()))
     with night.console.activity("prepare", "reading, checking and splitting the examples"):
-        run_pipeline(lambda root: root | ingest | WriteJson(summary_path), night.beam_options)
+        run_step(step, night)
     (summary,) = storage.read_json(summary_path)
     return IngestionSummary.from_json(summary)
 
@@ -121,7 +134,10 @@ def _transform(night: Night, classes: list[str] | None) -> str:
             temp_dir=os.path.join(temp_dir, "analysis"),
         )
         with night.console.activity("prepare", "analysing the train split"):
-            run_pipeline(lambda root: root | analyze, night.beam_options)
+            # Here, whatever the runner: on workers, tf.Transform keeps its graphs in `temp_dir` by TensorFlow's own gs://
+            # client, which takes neither the job's endpoints nor the credentials that the rest of the night has.
+            run_here(lambda root: root | analyze, night)
+    graph_hash = transform_hash(transform_output)
     transform = TransformExamples(
         features=feature_types(job),
         label_name=job.label.name,
@@ -131,12 +147,18 @@ def _transform(night: Night, classes: list[str] | None) -> str:
         transformed_examples_dir=transformed,
     )
     storage.make_folder(transformed)
-    storage.remove_all_but(transformed, ())
+    step = Step(
+        name="transform",
+        transform=transform,
+        output=run_dir.file("transformed_examples.json"),
+        version=graph_hash,
+        clear=lambda: storage.remove_all_but(transformed, ()),
+    )
     total = len(storage.list_files(run_dir.file("examples"), "*.parquet"))
     done = lambda: len(storage.list_files(transformed, "*.tfrecord.gz"))  # noqa: E731
     with night.console.progress("prepare", "files transformed", total, done):
-        run_pipeline(lambda root: root | transform, night.beam_options)
-    return transform_hash(transform_output)
+        run_step(step, night)
+    return graph_hash
 
 
 def summary(marker: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ class EvaluatedModel:
     """A model to evaluate.
 
     Attributes:
-        path: local folder of its SavedModel.
+        path: folder of its SavedModel, which every worker can read.
         metrics: of its outputs; a baseline may know other classes than the candidate does.
     """
 

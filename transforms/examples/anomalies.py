@@ -1,6 +1,5 @@
 """Finds what is wrong with examples as a whole, before anything is trained on them."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -9,27 +8,13 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from configs.features import Feature, Label
 from configs.modeling import Binary, Multiclass, Task
 from configs.sources import HashSplit, Split
+from transforms.examples.anomaly import Anomaly
 from transforms.examples.column_summaries import EXACT_VALUES
 from transforms.examples.ingestion import IngestionSummary, LabelValue
 
 _SHOWN = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Anomaly:
-    """Something wrong with the examples.
-
-    Attributes:
-        path: of the setting or column concerned, in the job file.
-        severity: an error refuses the night, a warning does not.
-        short: a few words, the same for all anomalies of this kind.
-        long: one line with the values, and what mends it.
-    """
-
-    path: str
-    severity: Literal["ERROR", "WARNING"]
-    short: str
-    long: str
+_EMPTY = "DATASET_LOW_NUM_EXAMPLES"
+_UNKNOWN_CLASS = "ENUM_TYPE_UNEXPECTED_STRING_VALUES"
 
 
 def find_anomalies(
@@ -83,45 +68,51 @@ def _empty_splits(summary: IngestionSummary, split: Split) -> Iterator[Anomaly]:
             continue
         if not isinstance(split, HashSplit):
             where = "source" if name == "train" else "split.eval"
-            yield Anomaly(where, "ERROR", f"empty {name} split", f"the {name} split is empty: {where} has no good rows")
+            long = f"the {name} split is empty: {where} has no good rows"
+            yield Anomaly(where, "ERROR", f"empty {name} split", long, "", _EMPTY)
             continue
         by = ", ".join(split.by)
         setting = f"split.by=[{by}], split.eval={split.eval}"
-        yield Anomaly(
-            "split", "ERROR", f"empty {name} split", f"the {name} split is empty: {setting} over {_total(summary)} rows"
-        )
+        long = f"the {name} split is empty: {setting} over {_total(summary)} rows"
+        yield Anomaly("split", "ERROR", f"empty {name} split", long, "", _EMPTY)
 
 
 def _label(summary: IngestionSummary, label: Label, task: Task) -> Iterator[Anomaly]:
     path = f"label.{label.name}"
     train, evaluation = summary.label_values("train"), summary.label_values("eval")
     if train is not None and len(train) == 1:
-        yield Anomaly(path, "ERROR", "constant label", f"the label is {train[0]!r} in every row of the train split")
+        long = f"the label is {train[0]!r} in every row of the train split"
+        yield Anomaly(path, "ERROR", "constant label", long, label.name, "FEATURE_TYPE_LOW_UNIQUE")
     if isinstance(task, Binary):
         for split, values in (("train", train), ("eval", evaluation)):
             wrong = _not_in(values, (0, 1))
             if wrong:
-                yield Anomaly(
-                    path, "ERROR", "label not binary", f"expected 0 or 1 for a binary task, got {wrong} in {split}"
-                )
+                long = f"expected 0 or 1 for a binary task, got {wrong} in {split}"
+                yield Anomaly(path, "ERROR", "label not binary", long, label.name, "DOMAIN_INVALID_FOR_TYPE")
     if isinstance(task, Multiclass):
-        yield from _classes(path, task, train, evaluation)
+        yield from _classes(path, label.name, task, train, evaluation)
 
 
 def _classes(
-    path: str, task: Multiclass, train: tuple[LabelValue, ...] | None, evaluation: tuple[LabelValue, ...] | None
+    path: str,
+    label: str,
+    task: Multiclass,
+    train: tuple[LabelValue, ...] | None,
+    evaluation: tuple[LabelValue, ...] | None,
 ) -> Iterator[Anomaly]:
     if train is None or evaluation is None:
         long = f"the label has more than {EXACT_VALUES} different values; is the task a regression?"
-        yield Anomaly(path, "ERROR", "too many classes", long)
+        yield Anomaly(path, "ERROR", "too many classes", long, label, "FEATURE_TYPE_HIGH_UNIQUE")
         return
     for split, values in (("train", train), ("eval", evaluation)):
         known = task.classes if task.classes is not None else tuple(map(str, train))
         wrong = _not_in(tuple(map(str, values)), known)
         if wrong and task.classes is not None:
-            yield Anomaly(path, "ERROR", "unknown class", f"expected one of task.classes, got {wrong} in {split}")
+            long = f"expected one of task.classes, got {wrong} in {split}"
+            yield Anomaly(path, "ERROR", "unknown class", long, label, _UNKNOWN_CLASS)
         elif wrong:
-            yield Anomaly(path, "ERROR", "unknown class", f"no row of the train split has the class {wrong} of {split}")
+            long = f"no row of the train split has the class {wrong} of {split}"
+            yield Anomaly(path, "ERROR", "unknown class", long, label, _UNKNOWN_CLASS)
 
 
 def _features(
@@ -138,10 +129,10 @@ def _features(
             if common.num_non_missing == 0:
                 severity: Literal["ERROR", "WARNING"] = "ERROR" if dataset.name == "train" else "WARNING"
                 long = f"{name} is missing in all {dataset.num_examples} rows of the {dataset.name} split"
-                yield Anomaly(path, severity, "feature wholly missing", long)
+                yield Anomaly(path, severity, "feature wholly missing", long, name, "FEATURE_TYPE_NOT_PRESENT")
             elif dataset.name == "train" and _is_constant(stats) and common.num_missing == 0:
                 long = f"{name} has one value in all {dataset.num_examples} rows of the train split"
-                yield Anomaly(path, "WARNING", "constant feature", long)
+                yield Anomaly(path, "WARNING", "constant feature", long, name, "FEATURE_TYPE_LOW_UNIQUE")
 
 
 def _is_constant(stats: statistics_pb2.FeatureNameStatistics) -> bool:

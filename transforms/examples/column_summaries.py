@@ -1,11 +1,15 @@
 """Summaries of columns that take batches in and merge with another: all that statistics of any number of rows need.
 
-Counts and extremes are exact. Quantiles are within 0.1 % of the rows; top values are exact up to `EXACT_VALUES`
-different ones, and the number of different ones up to 16,384.
+What is said to be exact is the same to the last bit however the rows are cut into batches and these among workers:
+counts, extremes, means and deviations; quantiles of up to `EXACT_VALUES` different numbers; counts of up to
+`EXACT_WORDS` different words; a label's mean for each of up to `LABELLED_WORDS` words. Beyond, quantiles are within
+0.1 % of the rows, a word's count is within rows / `EXACT_WORDS`, and the number of different words within about 1 %
+(which, too, depends on the words alone).
 """
 
 import dataclasses
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -13,11 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tfx_bsl import sketches
 
+from transforms.examples.exact_sums import ExactMoments
+
 EXACT_VALUES = 1000
+EXACT_WORDS = 1 << 14
+LABELLED_WORDS = 100
 
 _QUANTILE_ERROR = 0.001
 _MAX_ROWS = 1 << 32
-_EXACT_DISTINCT = 1 << 14
 
 
 def _quantiles_sketch() -> Any:
@@ -29,18 +36,19 @@ class NumericSummary:
     """Summary of an int or float column.
 
     Attributes:
-        squares: sum of squared differences from the mean.
+        value_counts: rows by value; None once there are more than `EXACT_VALUES` different ones. Until then the sketch
+            of quantiles is empty.
     """
 
     is_int: bool
     rows: int = 0
     missing: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
+    moments: ExactMoments = dataclasses.field(default_factory=ExactMoments)
     minimum: float = math.inf
     maximum: float = -math.inf
     zeros: int = 0
-    quantiles: Any = dataclasses.field(default_factory=_quantiles_sketch)
+    value_counts: dict[float, int] | None = dataclasses.field(default_factory=dict)
+    sketch: Any = dataclasses.field(default_factory=_quantiles_sketch)
 
     @property
     def count(self) -> int:
@@ -48,35 +56,68 @@ class NumericSummary:
         return self.rows - self.missing
 
     def add(self, array: pa.Array) -> None:
-        """Takes in a batch of the column."""
+        """Takes in a batch of the column; its values are finite."""
         values = array.drop_null().cast(pa.float64(), safe=False)
-        numbers = values.to_numpy()
-        self._add_moments(len(numbers), float(numbers.mean()) if len(numbers) else 0.0, _squares(numbers))
+        numbers = values.to_numpy() + 0.0  # one zero, not two
+        self.moments.add(numbers)
         self.rows += len(array)
         self.missing += array.null_count
         self.zeros += int((numbers == 0).sum())
         self.minimum = min(self.minimum, float(numbers.min(initial=math.inf)))
         self.maximum = max(self.maximum, float(numbers.max(initial=-math.inf)))
-        self.quantiles.AddValues(values)
+        if self.value_counts is None:
+            self.sketch.AddValues(values)
+        else:
+            distinct, counts = np.unique(numbers, return_counts=True)
+            self._count_values(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
 
     def merge(self, other: "NumericSummary") -> None:
         """Takes in another part of the same column."""
-        self._add_moments(other.count, other.mean, other.squares)
+        self.moments.merge(other.moments)
         self.rows += other.rows
         self.missing += other.missing
         self.zeros += other.zeros
         self.minimum = min(self.minimum, other.minimum)
         self.maximum = max(self.maximum, other.maximum)
-        self.quantiles.Merge(other.quantiles)
+        if other.value_counts is None:
+            self._leave_counting()
+            self.sketch.Merge(other.sketch)
+        else:
+            self._count_values(other.value_counts)
 
-    def _add_moments(self, count: int, mean: float, squares: float) -> None:
-        """Chan, Golub and LeVeque's update (1979): no cancellation, unlike the difference of two sums."""
-        if count == 0:
+    def quantiles(self, buckets: int) -> np.ndarray:
+        """Edges of so many buckets of as many rows each, `[buckets + 1]`, from minimum to maximum; of some rows."""
+        if self.value_counts is None:
+            # Asking a sketch for quantiles closes it for good, and Beam may still want to merge this one.
+            sketch = pickle.loads(pickle.dumps(self.sketch))
+            edges = np.array(sketch.GetQuantiles(buckets).to_pylist()[0])
+        else:
+            values = np.array(sorted(self.value_counts))
+            reached = np.cumsum([self.value_counts[value] for value in values.tolist()])
+            ranks = np.arange(buckets + 1) * self.count
+            # The least value that at least i / buckets of the rows do not exceed, in whole numbers.
+            edges = values[np.searchsorted(reached * buckets, ranks, side="left")]
+        edges[0], edges[-1] = self.minimum, self.maximum
+        return edges
+
+    def _count_values(self, counts: dict[float, int]) -> None:
+        if self.value_counts is None:
+            self._sketch_counts(counts)
             return
-        total = self.count + count
-        difference = mean - self.mean
-        self.squares += squares + difference * difference * self.count * count / total
-        self.mean += difference * count / total
+        for value, count in counts.items():
+            self.value_counts[value] = self.value_counts.get(value, 0) + count
+        if len(self.value_counts) > EXACT_VALUES:
+            self._leave_counting()
+
+    def _leave_counting(self) -> None:
+        counts, self.value_counts = self.value_counts, None
+        self._sketch_counts(counts or {})
+
+    def _sketch_counts(self, counts: dict[float, int]) -> None:
+        if counts:
+            values = sorted(counts)
+            weights = pa.array([counts[value] for value in values], pa.float32())
+            self.sketch.AddValues(pa.array(values, pa.float64()), weights)
 
 
 @dataclasses.dataclass
@@ -86,8 +127,8 @@ class StringSummary:
     rows: int = 0
     missing: int = 0
     total_bytes: int = 0
-    top: Any = dataclasses.field(default_factory=lambda: sketches.MisraGriesSketch(EXACT_VALUES))
-    distinct: Any = dataclasses.field(default_factory=lambda: sketches.KmvSketch(_EXACT_DISTINCT))
+    top: Any = dataclasses.field(default_factory=lambda: sketches.MisraGriesSketch(EXACT_WORDS))
+    distinct: Any = dataclasses.field(default_factory=lambda: sketches.KmvSketch(EXACT_WORDS))
 
     @property
     def count(self) -> int:
@@ -113,14 +154,62 @@ class StringSummary:
 
 
 @dataclasses.dataclass
-class SplitSummary:
-    """Summaries of a split's columns."""
+class LabelSummary:
+    """How a label of numbers goes with the words of a column.
 
+    Attributes:
+        moments: of the label, by word; None once there are more than `LABELLED_WORDS` of them.
+    """
+
+    moments: dict[str, ExactMoments] | None = dataclasses.field(default_factory=dict)
+
+    def add(self, array: pa.Array, label: np.ndarray) -> None:
+        """Takes in a batch of the column, `[num_rows]`, with its labels."""
+        if self.moments is None:
+            return
+        encoded = array.dictionary_encode()
+        if len(encoded.dictionary) > LABELLED_WORDS:
+            self.moments = None
+            return
+        present = encoded.is_valid().to_numpy(zero_copy_only=False)
+        codes = encoded.indices.drop_null().to_numpy()
+        order = np.argsort(codes, kind="stable")
+        starts = np.searchsorted(codes[order], np.arange(len(encoded.dictionary) + 1))
+        ordered = label[present][order]
+        batch = {}
+        for code, word in enumerate(encoded.dictionary.to_pylist()):
+            batch[word] = ExactMoments()
+            batch[word].add(ordered[starts[code] : starts[code + 1]])
+        self.merge(LabelSummary(batch))
+
+    def merge(self, other: "LabelSummary") -> None:
+        """Takes in another part of the same column."""
+        if self.moments is None or other.moments is None:
+            self.moments = None
+            return
+        for word, moments in other.moments.items():
+            self.moments.setdefault(word, ExactMoments()).merge(moments)
+        if len(self.moments) > LABELLED_WORDS:
+            self.moments = None
+
+
+@dataclasses.dataclass
+class SplitSummary:
+    """Summaries of a split's columns.
+
+    Attributes:
+        label_name: column whose mean is wanted for each word of the others, if it is of numbers.
+        labels: by column of words.
+    """
+
+    label_name: str | None = None
     rows: int = 0
     columns: dict[str, NumericSummary | StringSummary] = dataclasses.field(default_factory=dict)
+    labels: dict[str, LabelSummary] = dataclasses.field(default_factory=dict)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Takes in rows."""
+        self._add_labels(batch)
         self.rows += batch.num_rows
         for field, array in zip(batch.schema, batch.columns, strict=True):
             if field.name not in self.columns:
@@ -133,12 +222,22 @@ class SplitSummary:
     def merge(self, other: "SplitSummary") -> None:
         """Takes in other rows of the same split."""
         self.rows += other.rows
+        for name, labels in other.labels.items():
+            self.labels.setdefault(name, LabelSummary()).merge(labels)
         for name, summary in other.columns.items():
             if name in self.columns:
                 self.columns[name].merge(summary)  # type: ignore[arg-type]
             else:
                 self.columns[name] = summary
 
-
-def _squares(numbers: np.ndarray) -> float:
-    return float(np.square(numbers - numbers.mean()).sum()) if len(numbers) else 0.0
+    def _add_labels(self, batch: pa.RecordBatch) -> None:
+        if self.label_name is None or not pa.types.is_primitive(batch.schema.field(self.label_name).type):
+            return
+        column = batch.column(self.label_name)
+        label = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        has_label = column.is_valid()
+        for field, array in zip(batch.schema, batch.columns, strict=True):
+            if pa.types.is_string(field.type):
+                self.labels.setdefault(field.name, LabelSummary()).add(
+                    pc.if_else(has_label, array, pa.scalar(None, array.type)), label
+                )

@@ -13,16 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
-from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from configs.features import ColumnType, Feature, Label
-from configs.sources import HashSplit, Source, Split
+from configs.sources import HashSplit
 from transforms.examples.column_summaries import EXACT_VALUES
 from transforms.examples.readers.rows import BadRow, DerivedLabel, Expected
-from transforms.examples.reading import BAD_ROWS, EXAMPLES, ExampleBatch, ReadExamples
+from transforms.examples.reading import BAD_ROWS, EXAMPLES, ExampleBatch, ReadExamples, SourceReader
 from transforms.examples.splitting import eval_mask
-from transforms.examples.statistics import GenerateStatistics
+from transforms.examples.statistics import GenerateStatistics, write_statistics
 from transforms.files import create_atomically
 
 MIN_KEPT_BAD_ROWS = 1000
@@ -90,6 +88,8 @@ class IngestExamples(beam.PTransform):
     for the same source), `statistics.pbtxt`, and `bad_rows.jsonl` with the rows set aside, sorted by file and line.
 
     Attributes:
+        reader: of the source.
+        split: by hash, or the reader of the eval split's own source.
         columns: to read, with their types.
         features: of the columns; one that declares no `missing:` value sets rows without it aside.
         example_label: a column, or made by its expression; it comes last then, and rows without it are set aside. (A
@@ -99,8 +99,8 @@ class IngestExamples(beam.PTransform):
             this many, or `MIN_KEPT_BAD_ROWS` if that is more.
     """
 
-    source: Source
-    split: Split
+    reader: SourceReader
+    split: HashSplit | SourceReader
     columns: Mapping[str, ColumnType]
     features: Mapping[str, Feature]
     example_label: Label
@@ -115,8 +115,8 @@ class IngestExamples(beam.PTransform):
         _ = (
             parts
             | "SelectBatches" >> beam.Map(lambda part: (part.split, part.batch))
-            | "GenerateStatistics" >> GenerateStatistics()
-            | "WriteStatistics" >> beam.Map(_write_statistics, self.output_dir)
+            | "GenerateStatistics" >> GenerateStatistics(label_name=self.example_label.name)
+            | "WriteStatistics" >> beam.Map(write_statistics, FileSystems.join(self.output_dir, "statistics.pbtxt"))
         )
         kept = max(self.max_bad_rows, MIN_KEPT_BAD_ROWS)
         first_bad_rows = bad_rows | "FirstBadRows" >> beam.combiners.Top.Smallest(kept)
@@ -135,10 +135,10 @@ class IngestExamples(beam.PTransform):
 
     def _read(self, root: beam.pvalue.PBegin, expected: Expected) -> tuple[beam.PCollection, beam.PCollection]:
         if isinstance(self.split, HashSplit):
-            read = root | "ReadExamples" >> ReadExamples(self.source, expected)
+            read = root | "ReadExamples" >> ReadExamples(self.reader, expected)
             return read[EXAMPLES] | "SplitBatches" >> beam.FlatMap(split_batch, self.split), read[BAD_ROWS]
-        train = root | "ReadTrain" >> ReadExamples(self.source, expected)
-        evaluation = root | "ReadEval" >> ReadExamples(self.split.eval, expected)
+        train = root | "ReadTrain" >> ReadExamples(self.reader, expected)
+        evaluation = root | "ReadEval" >> ReadExamples(self.split, expected)
         parts = (
             train[EXAMPLES] | "TrainParts" >> beam.Map(lambda batch: SplitBatch("train", batch.stem, batch.batch)),
             evaluation[EXAMPLES] | "EvalParts" >> beam.Map(lambda batch: SplitBatch("eval", batch.stem, batch.batch)),
@@ -189,11 +189,6 @@ def write_shard(part: SplitBatch, label: str, output_dir: str) -> ShardSummary:
 def _few(values: Any) -> tuple[LabelValue, ...] | None:
     distinct = set(values)
     return tuple(sorted(distinct)) if len(distinct) <= EXACT_VALUES else None
-
-
-def _write_statistics(statistics: statistics_pb2.DatasetFeatureStatisticsList, output_dir: str) -> None:
-    with create_atomically(FileSystems.join(output_dir, "statistics.pbtxt")) as file:
-        file.write(text_format.MessageToString(statistics, as_utf8=True).encode())
 
 
 def _write_bad_rows(bad_rows: list[BadRow], output_dir: str) -> None:

@@ -1,34 +1,46 @@
-"""Statistics of examples by split, in tensorflow_metadata's protos, so that TensorFlow Data Validation can read them.
+"""Statistics of examples by split, in tensorflow_metadata's protos, filled as TensorFlow Data Validation fills them.
 
-The mathematics is in the columns' summaries; Beam adds nothing but the distribution.
+The mathematics is in the columns' summaries; Beam adds nothing but the distribution. Beside TFDV's own fields each
+column of numbers has a custom statistic `distribution`, and each of few words `label_means`, which is the label's mean
+for each of them: of these `transforms.monitoring` measures distances.
 """
 
 import dataclasses
-import math
-import pickle
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics, Histogram
 
-from transforms.examples.column_summaries import NumericSummary, SplitSummary, StringSummary
+from transforms.examples.column_summaries import LabelSummary, NumericSummary, SplitSummary, StringSummary
+from transforms.files import create_atomically
+from transforms.monitoring.readings import DISTRIBUTION, LABEL_MEANS
 
 SPLITS = ("train", "eval")
+# TFDV's defaults: num_top_values, num_rank_histogram_buckets, num_histogram_buckets.
 _TOP_VALUES = 20
+_RANKS = 1000
 _BUCKETS = 10
 _FINE_QUANTILES = 1000
+_DISTRIBUTION_BUCKETS = 100
 
 
-def dataset_statistics(splits: dict[str, SplitSummary]) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Statistics with a dataset for each split, also for one without rows."""
+def dataset_statistics(
+    splits: dict[str, SplitSummary], names: tuple[str, ...] = SPLITS
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """Statistics with a dataset for each name, also for one without rows."""
     statistics = statistics_pb2.DatasetFeatureStatisticsList()
-    for split in SPLITS:
-        summary = splits.get(split, SplitSummary())
-        dataset = statistics.datasets.add(name=split, num_examples=summary.rows)
-        dataset.features.extend(feature_statistics(name, column) for name, column in summary.columns.items())
+    for name in names:
+        summary = splits.get(name, SplitSummary())
+        dataset = statistics.datasets.add(name=name, num_examples=summary.rows)
+        for column, columns_summary in summary.columns.items():
+            stats = feature_statistics(column, columns_summary)
+            if labels := summary.labels.get(column):
+                _add_label_means(stats, labels)
+            dataset.features.append(stats)
     return statistics
 
 
@@ -42,6 +54,9 @@ def feature_statistics(name: str, summary: NumericSummary | StringSummary) -> Fe
         avg_num_values=min(summary.count, 1),
         tot_num_values=summary.count,
     )
+    if summary.count:
+        ones = np.ones(_BUCKETS + 1)
+        common.num_values_histogram.CopyFrom(_equal_buckets(ones, summary.count))
     feature = FeatureNameStatistics()
     feature.path.step.append(name)
     if isinstance(summary, StringSummary):
@@ -52,40 +67,63 @@ def feature_statistics(name: str, summary: NumericSummary | StringSummary) -> Fe
     feature.type = FeatureNameStatistics.INT if summary.is_int else FeatureNameStatistics.FLOAT
     if summary.count:
         feature.num_stats.CopyFrom(_numeric_statistics(summary))
+        feature.custom_stats.add(name=DISTRIBUTION, histogram=_distribution(summary))
     feature.num_stats.common_stats.CopyFrom(common)
     return feature
 
 
+def _add_label_means(stats: FeatureNameStatistics, labels: LabelSummary) -> None:
+    """The label's mean for each word, in the order of the words, as the count of a bucket of that label."""
+    if labels.moments:
+        means = stats.custom_stats.add(name=LABEL_MEANS).rank_histogram
+        for rank, (word, moments) in enumerate(sorted(labels.moments.items())):
+            if moments.count:
+                means.buckets.add(low_rank=rank, high_rank=rank, label=word, sample_count=moments.mean)
+
+
 def _numeric_statistics(summary: NumericSummary) -> statistics_pb2.NumericStatistics:
-    # Asking a sketch for quantiles closes it for good, and Beam may still want to merge this one.
-    sketch = pickle.loads(pickle.dumps(summary.quantiles))
-    fine = np.array(sketch.GetQuantiles(_FINE_QUANTILES).to_pylist()[0])
     return statistics_pb2.NumericStatistics(
-        mean=summary.mean,
-        std_dev=math.sqrt(summary.squares / summary.count),
+        mean=summary.moments.mean,
+        std_dev=summary.moments.std_dev,
         num_zeros=summary.zeros,
         min=summary.minimum,
-        median=float(fine[_FINE_QUANTILES // 2]),
+        median=float(summary.quantiles(2)[1]),
         max=summary.maximum,
-        histograms=[_standard_histogram(summary, fine), _quantiles_histogram(summary, fine)],
+        histograms=[_standard_histogram(summary), _equal_buckets(summary.quantiles(_BUCKETS), summary.count)],
     )
 
 
-def _standard_histogram(summary: NumericSummary, fine: np.ndarray) -> Histogram:
+def _standard_histogram(summary: NumericSummary) -> Histogram:
+    """Buckets of equal width, each without its upper edge but for the last; one bucket if there is one value."""
+    if summary.minimum == summary.maximum:
+        return _histogram(Histogram.STANDARD, [summary.minimum, summary.maximum], [summary.count])
     edges = np.linspace(summary.minimum, summary.maximum, _BUCKETS + 1)
-    below = np.searchsorted(fine, edges, side="left") / len(fine)
-    below[0], below[-1] = 0.0, 1.0
-    return _histogram(Histogram.STANDARD, edges, np.diff(below) * summary.count)
+    if summary.value_counts is None:
+        fine = summary.quantiles(_FINE_QUANTILES)
+        below = np.searchsorted(fine, edges, side="left") / len(fine) * summary.count
+        below[0], below[-1] = 0.0, summary.count
+        return _histogram(Histogram.STANDARD, edges, np.diff(below))
+    values, counts = list(summary.value_counts), list(summary.value_counts.values())
+    return _histogram(Histogram.STANDARD, edges, np.histogram(values, edges, weights=counts)[0])
 
 
-def _quantiles_histogram(summary: NumericSummary, fine: np.ndarray) -> Histogram:
-    edges = fine[:: _FINE_QUANTILES // _BUCKETS]
-    return _histogram(Histogram.QUANTILES, edges, np.full(_BUCKETS, summary.count / _BUCKETS))
+def _distribution(summary: NumericSummary) -> Histogram:
+    if summary.value_counts is None:
+        return _equal_buckets(summary.quantiles(_DISTRIBUTION_BUCKETS), summary.count)
+    histogram = Histogram(type=Histogram.STANDARD)
+    for value, count in sorted(summary.value_counts.items()):
+        histogram.buckets.add(low_value=value, high_value=value, sample_count=count)
+    return histogram
 
 
-def _histogram(histogram_type: Any, edges: np.ndarray, counts: np.ndarray) -> Histogram:
+def _equal_buckets(edges: np.ndarray, count: int) -> Histogram:
+    buckets = len(edges) - 1
+    return _histogram(Histogram.QUANTILES, edges, np.full(buckets, count / buckets))
+
+
+def _histogram(histogram_type: Any, edges: Any, counts: Any) -> Histogram:
     histogram = Histogram(type=histogram_type)
-    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
         histogram.buckets.add(low_value=float(low), high_value=float(high), sample_count=float(count))
     return histogram
 
@@ -94,24 +132,43 @@ def _string_statistics(summary: StringSummary) -> statistics_pb2.StringStatistic
     statistics = statistics_pb2.StringStatistics(
         unique=summary.distinct.Estimate(), avg_length=summary.total_bytes / max(summary.count, 1)
     )
-    for rank, entry in enumerate(summary.top.Estimate().to_pylist()):
-        word, count = entry["values"].decode(), entry["counts"]
+    entries = [(entry["values"].decode(), entry["counts"]) for entry in summary.top.Estimate().to_pylist()]
+    entries.sort(key=lambda entry: (-entry[1], entry[0]))
+    for rank, (word, count) in enumerate(entries[:_RANKS]):
         if rank < _TOP_VALUES:
             statistics.top_values.add(value=word, frequency=count)
         statistics.rank_histogram.buckets.add(low_rank=rank, high_rank=rank, label=word, sample_count=count)
     return statistics
 
 
+def write_statistics(statistics: statistics_pb2.DatasetFeatureStatisticsList, path: str) -> str:
+    """Writes statistics as text, atomically, as TFDV's `load_stats_text` reads them; returns `path`."""
+    with create_atomically(path) as file:
+        file.write(text_format.MessageToString(statistics, as_utf8=True).encode())
+    return path
+
+
 @dataclasses.dataclass
 class GenerateStatistics(beam.PTransform):
-    """Turns `(split, batch)` elements into one `DatasetFeatureStatisticsList` with the datasets `train` and `eval`."""
+    """Turns `(dataset, batch)` elements into one `DatasetFeatureStatisticsList`.
+
+    Attributes:
+        names: of its datasets, in this order; there is one for each, also without rows.
+        label_name: column whose mean is wanted for each word of the others.
+    """
+
+    names: tuple[str, ...] = SPLITS
+    label_name: str | None = None
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Combines the batches' summaries."""
-        return batches | "SummarizeColumns" >> beam.CombineGlobally(_StatisticsFn())
+        return batches | "SummarizeColumns" >> beam.CombineGlobally(_StatisticsFn(self.names, self.label_name))
 
 
 class _StatisticsFn(beam.CombineFn):
+    def __init__(self, names: tuple[str, ...], label_name: str | None):
+        self._names, self._label_name = names, label_name
+
     def create_accumulator(self) -> dict[str, SplitSummary]:
         return {}
 
@@ -119,15 +176,15 @@ class _StatisticsFn(beam.CombineFn):
         self, accumulator: dict[str, SplitSummary], element: tuple[str, pa.RecordBatch]
     ) -> dict[str, SplitSummary]:
         split, batch = element
-        accumulator.setdefault(split, SplitSummary()).add(batch)
+        accumulator.setdefault(split, SplitSummary(self._label_name)).add(batch)
         return accumulator
 
     def merge_accumulators(self, accumulators: Any) -> dict[str, SplitSummary]:
         merged: dict[str, SplitSummary] = {}
         for accumulator in accumulators:
             for split, summary in accumulator.items():
-                merged.setdefault(split, SplitSummary()).merge(summary)
+                merged.setdefault(split, SplitSummary(self._label_name)).merge(summary)
         return merged
 
     def extract_output(self, accumulator: dict[str, SplitSummary]) -> statistics_pb2.DatasetFeatureStatisticsList:
-        return dataset_statistics(accumulator)
+        return dataset_statistics(accumulator, self._names)

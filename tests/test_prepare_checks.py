@@ -1,0 +1,157 @@
+"""The checks within `prepare`: what refuses a night, what becomes of training, and the command about the schema."""
+
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+
+import pyarrow.csv
+import pytest
+from conftest import NATALITY, ROOT, ListedConsole
+from planted_faults import Nights, in_grams, rows, swapped
+
+from beam_jobs.night import Night, run_stage
+from beam_jobs.stages import prepare
+from configs.errors import RefusedError
+from configs.loading import load_job
+
+
+class Prepared(Nights):
+    """Nights whose `prepare` really runs, on CSV files; the first one has left its statistics and a model."""
+
+    def __init__(self, folder, *overrides):
+        super().__init__(folder, "model.training.every=manual", *overrides)
+        self.overrides = overrides
+        first, _ = self.run(1, rows(1))
+        self.leave_model(first)
+
+    def job_of(self, *overrides):
+        """The job, with further settings."""
+        base = ["model.training.every=manual", *self.overrides, *overrides]
+        return load_job(
+            NATALITY, [f"workspace={self.folder}", f"source={{kind: csv, files: [{self.folder}/tonight.csv]}}", *base]
+        )
+
+    def prepare(self, day, table, *overrides):
+        """Runs the stage; returns the night and the marker."""
+        pyarrow.csv.write_csv(table, self.folder / "tonight.csv")
+        night = Night.of(self.job_of(*overrides), NATALITY, datetime.date(2026, 1, day), ListedConsole())
+        self.night = night
+        with night.working():
+            return night, run_stage(prepare.STAGE, night)
+
+
+@pytest.fixture
+def nights(tmp_path):
+    return Prepared(tmp_path)
+
+
+def tree(night, name):
+    return json.loads(pathlib.Path(night.run.file(name)).read_text())
+
+
+def test_a_breach_that_blocks_refuses_before_anything_is_trained(nights):
+    with pytest.raises(
+        RefusedError, match=r"drift\.features\.weight_pounds: the Jensen-Shannon divergence is 0\.\d+, exp"
+    ):
+        nights.prepare(2, in_grams(rows(2)), "drift.on_breach=block")
+    night = nights.night
+    assert night.run.read_marker("examples.json") is None
+    assert not pathlib.Path(night.run.file("transform_output")).exists()
+    breached = [entry["feature"] for entry in tree(night, "distances.json")["drift"] if entry["breached"]]
+    assert breached == ["weight_pounds"]
+    assert "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH" in pathlib.Path(night.run.file("anomalies.pbtxt")).read_text()
+
+
+def test_a_breach_that_warns_is_a_line(nights):
+    night, marker = nights.prepare(2, in_grams(rows(2)))
+    lines = [line for line in night.console.lines if "drift.features.weight_pounds: " in line]
+    assert len(lines) == 1
+    assert not marker["training_due"]
+
+
+def test_skew_is_the_traffic_against_the_train_split(nights, tmp_path):
+    asked = swapped("plurality", "Single(1)", "Twins(2)")(rows(3)).drop_columns(["weight_pounds", "hashmonth"])
+    pyarrow.csv.write_csv(asked, tmp_path / "traffic.csv")
+    settings = [f"traffic={{kind: csv, files: {tmp_path}/traffic.csv}}", "skew.on_breach=block"]
+    with pytest.raises(RefusedError) as refused:
+        nights.prepare(2, rows(2), *settings)
+    assert str(refused.value).startswith("skew.features.plurality: the L-infinity distance is 0.9")
+    assert "'Twins(2)' in 96.6% of the rows of the traffic, 1.4% of the train split" in str(refused.value)
+    skew = tree(nights.night, "distances.json")["skew"]
+    assert {entry["feature"] for entry in skew} == {"is_male", "mother_age", "plurality", "gestation_weeks"}
+    assert [entry["feature"] for entry in skew if entry["breached"]] == ["plurality"]
+    nights.prepare(2, rows(2), *settings, "skew.features={plurality: 1}")
+
+
+def test_training_is_due_when_the_examples_have_drifted(nights):
+    """Not due, the model is reused and there is no transform graph; due, there is one."""
+    settings = ["model.training.every=drift"]
+    night, marker = nights.prepare(2, rows(2), *settings)
+    assert (marker["training_due"], marker["transform_hash"]) == (False, None)
+    assert marker["inputs"]["training"] == "on drift from model1 of 2026-01-01"
+    night, marker = nights.prepare(3, in_grams(rows(3)), *settings)
+    assert marker["training_due"]
+    assert pathlib.Path(night.run.file("transform_output")).exists()
+    said = [line for line in night.console.lines if "training is due on drift: weight_pounds: " in line]
+    assert len(said) == 1
+    nights.leave_model(night.run)  # as the train stage does: the night's own model is not what it drifted from
+    with night.working():
+        again = run_stage(prepare.STAGE, night)
+    assert again["finished_at"] == marker["finished_at"]
+    assert "done before" in night.console.lines[-1]
+
+
+def test_an_edited_schema_is_checked_anew(nights, tmp_path):
+    path = tmp_path / "natality.pbtxt"
+    path.write_text(pathlib.Path(nights.folder, "natality/2026-01-01/000000000001/schema.pbtxt").read_text())
+    night, _ = nights.prepare(2, rows(2), f"schema={path}")
+    path.write_text(path.read_text() + "dataset_constraints { min_examples_count: 100000 }")
+    with night.working(), pytest.raises(RefusedError, match=r"schema: 8,000 rows, expected 100,000 or more"):
+        run_stage(prepare.STAGE, night)
+
+
+def schema_command(folder, *arguments, code=0):
+    command = [sys.executable, "-m", "beam_jobs", "schema", NATALITY, *arguments, "--set", f"workspace={folder}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_schema_shows_proposes_and_writes(tmp_path):
+    nights, path = Nights(tmp_path), tmp_path / "natality.pbtxt"
+    keeps = ("--set", f"schema={path}")
+    nothing = schema_command(tmp_path, code=3)
+    assert "run `foretable prepare" in nothing.stderr
+    nights.run(1, rows(1))
+    inferred = pathlib.Path(tmp_path, "natality/2026-01-01/000000000001/schema.pbtxt").read_text()
+    unkept = schema_command(tmp_path)
+    assert unkept.stdout == inferred
+    assert "name a file for it in the job file, as `schema:`" in unkept.stderr
+    assert "the job file names none" in schema_command(tmp_path, "--write", code=2).stderr
+    written = schema_command(tmp_path, "--write", *keeps)
+    assert f"{path}: written" in written.stderr
+    assert path.read_text() == inferred
+    assert "nothing to edit" in schema_command(tmp_path, "--update", *keeps).stderr
+    path.write_text("# Kept by the ward.\n" + inferred.replace('  value: "Twins(2)"\n', ""))
+    proposed = schema_command(tmp_path, "--update", *keeps)
+    assert '+  value: "Twins(2)"' in proposed.stdout.splitlines()
+    assert "-# Kept by the ward." in proposed.stdout.splitlines()  # the diff does not hide what the edit costs
+    assert "is not of its domain" in proposed.stderr
+    assert path.read_text().startswith("# Kept")
+    schema_command(tmp_path, "--write", *keeps)
+    assert path.read_text() == inferred
+
+
+def test_the_schema_command_needs_neither_beam_nor_tensorflow(tmp_path):
+    Nights(tmp_path).run(1, rows(1))
+    code = f"""
+import sys
+from beam_jobs.schemas import propose_schema
+from configs.loading import load_job
+propose_schema(load_job({NATALITY!r}, ["workspace={tmp_path}"]), "job.yaml")
+print([name for name in ("tensorflow", "apache_beam", "tfx_bsl") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,169 @@
+"""Examples against a schema: what is found, in which words, and that the proposed edit mends just that."""
+
+import pyarrow as pa
+import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from configs.features import Feature
+from transforms.examples.column_summaries import SplitSummary
+from transforms.examples.schema import infer_schema
+from transforms.examples.schema_validation import check_schema
+from transforms.examples.statistics import dataset_statistics
+
+COLUMNS = {"word": "string", "x": "float", "n": "int", "street": "string"}
+FEATURES = {"word": Feature(type="string", missing="none"), "x": Feature(type="float"), "n": Feature(type="int")}
+STREETS = [f"street {i % 150}" for i in range(400)]
+SCHEMA = """
+    feature {
+      name: "word" type: BYTES domain: "words" presence { min_fraction: 0.8 min_count: 1 } value_count { min: 1 max: 1 }
+      distribution_constraints { min_domain_mass: 0.95 }
+    }
+    feature {
+      name: "x" type: FLOAT presence { min_fraction: 1 min_count: 1 } shape { }
+      float_domain { min: 0 max: 10 } distribution_constraints { min_domain_mass: 0.9 }
+    }
+    feature { name: "n" type: INT presence { min_count: 1 } int_domain { min: 0 max: 9 } }
+    feature { name: "street" type: BYTES unique_constraints { min: 10 max: 200 } }
+    string_domain { name: "words" value: "a" value: "b" }
+"""
+
+
+def statistics(evaluation=None, **changes):
+    columns = {
+        "word": ["a", "b"] * 200,
+        "x": [float(i % 11) for i in range(400)],
+        "n": [i % 10 for i in range(400)],
+        "street": STREETS,
+    }
+    splits = {}
+    for split, edits in (("train", changes), ("eval", evaluation or {})):
+        splits[split] = SplitSummary()
+        splits[split].add(pa.record_batch({name: pa.array(edits.get(name, columns[name])) for name in columns}))
+    return dataset_statistics(splits)
+
+
+def check(found, schema=SCHEMA, columns=COLUMNS):
+    parsed = text_format.Parse(schema, schema_pb2.Schema())
+    return check_schema(parsed, found, infer_schema(found, columns, FEATURES)), parsed
+
+
+def test_examples_that_keep_the_schema():
+    checked, schema = check(statistics())
+    assert checked.anomalies == ()
+    assert checked.proposal == schema
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "long"),
+    [
+        (
+            {"word": ["a", "b"] * 189 + ["c"] * 20 + ["d"] * 2},
+            "ENUM_TYPE_UNEXPECTED_STRING_VALUES",
+            "5.5% of word in the train split is not of its domain, expected at most 5.0%: 'c' (5.0%), 'd' (0.5%)",
+        ),
+        (
+            {"word": ["a"] * 300 + [None] * 100},
+            "FEATURE_TYPE_LOW_FRACTION_PRESENT",
+            "word is missing in 25.0% of the train split's rows, expected at most 20.0% (presence.min_fraction)",
+        ),
+        (
+            {"x": [5.0] * 350 + [-3.0] * 20 + [4536.0] * 30},
+            "FLOAT_TYPE_SMALL_FLOAT",
+            "12.5% of x in the train split is outside 0 to 10, expected at most 10.0%: it goes from -3 to 4536",
+        ),
+        (
+            {"n": [1] * 399 + [10]},
+            "INT_TYPE_BIG_INT",
+            "0.2% of n in the train split is outside 0 to 9, expected at most 0.0%: it goes from 1 to 10",
+        ),
+        (
+            {"street": [f"street {i % 300}" for i in range(400)]},
+            "FEATURE_TYPE_HIGH_UNIQUE",
+            "street has 300 different values in the train split, expected 10 to 200 (unique_constraints)",
+        ),
+        (
+            {"street": ["street"] * 400},
+            "FEATURE_TYPE_LOW_UNIQUE",
+            "street has 1 different values in the train split, expected 10 to 200 (unique_constraints)",
+        ),
+    ],
+    ids=["unknown words", "missing", "float range", "int range", "too many values", "too few values"],
+)
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_what_breaks_the_schema_is_named_and_the_proposal_mends_it(changes, reason, long, split):
+    found = statistics(**changes) if split == "train" else statistics(evaluation=changes)
+    checked, schema = check(found)
+    (anomaly,) = checked.anomalies
+    assert (anomaly.reason, anomaly.severity) == (reason, "ERROR")
+    assert anomaly.long == long.replace("the train split", f"the {split} split")
+    assert anomaly.path == f"schema.{anomaly.column}"
+    assert checked.proposal != schema
+    assert check_schema(checked.proposal, found, infer_schema(found, COLUMNS, FEATURES)).anomalies == ()
+    untouched = [feature for feature in schema.feature if feature.name != anomaly.column]
+    assert [feature for feature in checked.proposal.feature if feature.name != anomaly.column] == untouched
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"word": ["a", "b"] * 190 + ["c"] * 20},
+        {"word": ["a"] * 320 + [None] * 80},
+        {"x": [5.0] * 360 + [1e6] * 40},
+        {"street": [f"street {i % 200}" for i in range(400)]},
+    ],
+    ids=["unknown words", "missing", "range", "unique"],
+)
+def test_the_tolerance_itself_is_tolerated(changes):
+    assert check(statistics(**changes))[0].anomalies == ()
+
+
+def test_both_splits_at_once_are_one_anomaly_and_one_edit():
+    found = statistics(evaluation={"word": ["d"] * 400}, word=["c"] * 400)
+    checked, _ = check(found)
+    (anomaly,) = checked.anomalies
+    assert anomaly.long.startswith("100.0% of word in the train split")
+    assert list(checked.proposal.string_domain[0].value) == ["a", "b", "c", "d"]
+
+
+def test_a_presence_that_is_given_up_is_no_shape_any_more():
+    found = statistics(x=[1.0] * 390 + [None] * 10)
+    checked, _ = check(found)
+    x = checked.proposal.feature[1]
+    assert not x.HasField("shape")
+    assert (x.value_count.min, x.presence.min_fraction) == (1, pytest.approx(0.975))
+
+
+def test_another_type_takes_over_the_column():
+    schema = SCHEMA.replace('name: "word" type: BYTES', 'name: "word" type: INT')
+    found = statistics()
+    checked, _ = check(found, schema)
+    (anomaly,) = checked.anomalies
+    assert (anomaly.reason, anomaly.long) == ("UNEXPECTED_DATA_TYPE", "word is string, expected int")
+    assert checked.proposal.feature[0] == infer_schema(found, COLUMNS, FEATURES).feature[0]
+    assert [domain.name for domain in checked.proposal.string_domain] == ["words", "word"]
+
+
+def test_new_and_vanished_columns():
+    columns = {name: kind for name, kind in COLUMNS.items() if name != "n"}
+    schema = SCHEMA.replace('name: "street"', 'name: "road"')
+    checked, _ = check(statistics(), schema, columns)
+    assert [(found.reason, found.severity, found.column) for found in checked.anomalies] == [
+        ("SCHEMA_MISSING_COLUMN", "ERROR", "n"),
+        ("SCHEMA_MISSING_COLUMN", "WARNING", "road"),  # the schema does not say that it has to be there
+        ("SCHEMA_NEW_COLUMN", "WARNING", "street"),
+    ]
+    stages = {feature.name: feature.lifecycle_stage for feature in checked.proposal.feature}
+    assert stages["n"] == stages["road"] == schema_pb2.DEPRECATED
+    assert stages["street"] == schema_pb2.UNKNOWN_STAGE
+    found = statistics()
+    assert check_schema(checked.proposal, found, infer_schema(found, columns, FEATURES)).anomalies == ()
+
+
+def test_rows_as_a_whole():
+    schema = SCHEMA + "dataset_constraints { min_examples_count: 1000 }"
+    checked, _ = check(statistics(), schema)
+    assert [found.long for found in checked.anomalies] == ["800 rows, expected 1,000 or more (dataset_constraints)"]
+    assert checked.proposal.dataset_constraints.min_examples_count == 800
+    checked, _ = check(statistics(), SCHEMA + "dataset_constraints { max_examples_count: 100 }")
+    assert [found.reason for found in checked.anomalies] == ["DATASET_HIGH_NUM_EXAMPLES"]

@@ -1,0 +1,181 @@
+"""What a schema asks of one column: a rule says whether a split's statistics keep it, and which edit would let them.
+
+A tolerance of values is `distribution_constraints.min_domain_mass`; without one, every value has to be of the domain.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
+from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics
+
+from transforms.monitoring.distances import mass_within
+from transforms.monitoring.readings import common_of, distribution_of, missing_share, value_counts_of
+
+_SHOWN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A column of one split, and what is asked of it.
+
+    Attributes:
+        schema: that has the named domains.
+        tonight: the column as it would be inferred of these very examples.
+        stats: of the split.
+        others: of every split.
+    """
+
+    feature: Feature
+    schema: Schema
+    tonight: Feature
+    split: str
+    stats: FeatureNameStatistics
+    others: tuple[FeatureNameStatistics, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A rule that is not kept.
+
+    Attributes:
+        reason: name of its type in TensorFlow Metadata.
+        mend: edits the column, and the domains, of a schema so that all splits keep the rule.
+    """
+
+    reason: str
+    short: str
+    long: str
+    mend: Callable[[Feature, Schema], object]
+
+
+def check_column(case: Case) -> Iterator[Finding]:
+    """Checks every rule."""
+    yield from _presence(case)
+    if not common_of(case.stats).num_non_missing:
+        return
+    if case.stats.HasField("string_stats"):
+        yield from _domain(case)
+        yield from _unique(case)
+    else:
+        yield from _range(case)
+
+
+def domain_of(feature: Feature, schema: Schema) -> schema_pb2.StringDomain | None:
+    """The column's domain of words: its own, or the schema's of that name."""
+    if feature.HasField("string_domain"):
+        return feature.string_domain
+    return next((domain for domain in schema.string_domain if domain.name == feature.domain), None)
+
+
+def _presence(case: Case) -> Iterator[Finding]:
+    name, expected = case.feature.name, case.feature.presence
+    present, count = 1 - missing_share(case.stats), common_of(case.stats).num_non_missing
+    if present < expected.min_fraction:
+        least = min(1 - missing_share(stats) for stats in case.others)
+
+        def mend(feature: Feature, schema: Schema) -> None:
+            feature.presence.min_fraction = min(case.tonight.presence.min_fraction, least)
+            if feature.HasField("shape"):  # which is for columns that are always there
+                feature.ClearField("shape")
+                feature.value_count.min = feature.value_count.max = 1
+
+        long = (
+            f"{name} is missing in {1 - present:.1%} of the {case.split} split's rows, "
+            f"expected at most {1 - expected.min_fraction:.1%} (presence.min_fraction)"
+        )
+        yield Finding("FEATURE_TYPE_LOW_FRACTION_PRESENT", "missing too often", long, mend)
+    if count < expected.min_count:
+        long = f"{name} has {count} values in the {case.split} split, expected {expected.min_count} or more"
+        few = min(common_of(stats).num_non_missing for stats in case.others)
+        lower = lambda feature, schema: setattr(feature.presence, "min_count", few)  # noqa: E731
+        yield Finding("FEATURE_TYPE_LOW_NUMBER_PRESENT", "too few values", long, lower)
+
+
+def _domain(case: Case) -> Iterator[Finding]:
+    domain = domain_of(case.feature, case.schema)
+    if domain is None:
+        return
+    rows, known = common_of(case.stats).num_non_missing, set(domain.value)
+    listed = value_counts_of(case.stats) or {}
+    unknown = {word: count for word, count in listed.items() if word not in known}
+    # Of very many words only the most frequent ones are listed, and more than a domain has.
+    share = (sum(unknown.values()) + max(rows - sum(listed.values()), 0)) / rows
+    if not unknown or share <= _tolerance(case.feature):
+        return
+
+    def mend(feature: Feature, schema: Schema) -> None:
+        edited = domain_of(feature, schema)
+        words = known.union(*(value_counts_of(stats) or () for stats in case.others))
+        if edited is not None:
+            del edited.value[:]
+            edited.value.extend(sorted(words))
+
+    shown = ", ".join(f"{word!r} ({count / rows:.1%})" for word, count in list(unknown.items())[:_SHOWN])
+    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    long = (
+        f"{share:.1%} of {case.feature.name} in the {case.split} split is not of its domain, "
+        f"expected at most {_tolerance(case.feature):.1%}: {shown}{more}"
+    )
+    yield Finding("ENUM_TYPE_UNEXPECTED_STRING_VALUES", "unknown values", long, mend)
+
+
+def _unique(case: Case) -> Iterator[Finding]:
+    limits, unique = case.feature.unique_constraints, case.stats.string_stats.unique
+    if not case.feature.HasField("unique_constraints") or limits.min <= unique <= limits.max:
+        return
+    found = [stats.string_stats.unique for stats in case.others]
+
+    def mend(feature: Feature, schema: Schema) -> None:
+        feature.unique_constraints.max = max(limits.max, case.tonight.unique_constraints.max, *found)
+        feature.unique_constraints.min = min(limits.min, *found)
+
+    is_many = unique > limits.max
+    long = (
+        f"{case.feature.name} has {unique:,} different values in the {case.split} split, "
+        f"expected {limits.min:,} to {limits.max:,} (unique_constraints)"
+    )
+    yield Finding(
+        "FEATURE_TYPE_HIGH_UNIQUE" if is_many else "FEATURE_TYPE_LOW_UNIQUE",
+        f"too {'many' if is_many else 'few'} different values",
+        long,
+        mend,
+    )
+
+
+def _range(case: Case) -> Iterator[Finding]:
+    name, kind, found = case.feature.name, case.feature.WhichOneof("domain_info"), case.stats.num_stats
+    if kind not in ("int_domain", "float_domain"):
+        return
+    domain = getattr(case.feature, kind)
+    low = domain.min if domain.HasField("min") else float("-inf")
+    high = domain.max if domain.HasField("max") else float("inf")
+    if low <= found.min and found.max <= high:
+        return
+    outside = 1 - mass_within(distribution_of(case.stats), low, high)
+    if _tolerance(case.feature) > 0 and outside <= _tolerance(case.feature):
+        return
+
+    def mend(feature: Feature, schema: Schema) -> None:
+        edited, whole = getattr(feature, kind), int if kind == "int_domain" else float
+        least = min(stats.num_stats.min for stats in case.others)
+        most = max(stats.num_stats.max for stats in case.others)
+        if least < low:
+            edited.min = whole(least)
+        if most > high:
+            edited.max = whole(most)
+
+    side = "SMALL" if found.min < low else "BIG"
+    long = (
+        f"{outside:.1%} of {name} in the {case.split} split is outside {low:g} to {high:g}, "
+        f"expected at most {_tolerance(case.feature):.1%}: it goes from {found.min:g} to {found.max:g}"
+    )
+    reason = f"INT_TYPE_{side}_INT" if kind == "int_domain" else f"FLOAT_TYPE_{side}_FLOAT"
+    yield Finding(reason, "out of range", long, mend)
+
+
+def _tolerance(feature: Feature) -> float:
+    """Share of the values that need not be of the domain."""
+    constraints = feature.distribution_constraints
+    return 1.0 - constraints.min_domain_mass if feature.HasField("distribution_constraints") else 0.0

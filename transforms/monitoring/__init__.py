@@ -1,0 +1,1 @@
+"""Whether tonight looks like the nights before it, and serving like training."""

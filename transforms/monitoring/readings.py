@@ -1,0 +1,63 @@
+"""Reads statistics back: what a column's counts, shares and distribution are, whichever kind of column it is."""
+
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics, FeatureNameStatistics, Histogram
+
+DISTRIBUTION = "distribution"
+"""Custom statistic of numbers: every value with its count, as buckets without width, where they are few; else
+quantiles."""
+
+LABEL_MEANS = "label_means"
+"""Custom statistic of few words: the label's mean where the column has that word, as the bucket's `sample_count`."""
+
+
+def dataset_of(statistics: statistics_pb2.DatasetFeatureStatisticsList, name: str) -> DatasetFeatureStatistics:
+    """The dataset of that name; an empty one if there is none."""
+    found = [dataset for dataset in statistics.datasets if dataset.name == name]
+    return found[0] if found else DatasetFeatureStatistics(name=name)
+
+
+def common_of(stats: FeatureNameStatistics) -> statistics_pb2.CommonStatistics:
+    """Counts of rows with and without a value."""
+    return stats.string_stats.common_stats if stats.HasField("string_stats") else stats.num_stats.common_stats
+
+
+def rows_of(stats: FeatureNameStatistics) -> int:
+    """Rows with and without a value."""
+    common = common_of(stats)
+    return int(common.num_non_missing + common.num_missing)
+
+
+def missing_share(stats: FeatureNameStatistics) -> float:
+    """Share of the rows without a value; 0 without rows."""
+    rows = rows_of(stats)
+    return float(common_of(stats).num_missing / rows) if rows else 0.0
+
+
+def value_counts_of(stats: FeatureNameStatistics) -> dict[str, float] | None:
+    """Rows by value, as text; of words the most frequent ones if they are very many; None of numbers that are many."""
+    if stats.HasField("string_stats"):
+        return {bucket.label: bucket.sample_count for bucket in stats.string_stats.rank_histogram.buckets}
+    buckets = distribution_of(stats).buckets
+    if any(bucket.low_value != bucket.high_value for bucket in buckets):
+        return None
+    return {f"{bucket.low_value:.17g}": bucket.sample_count for bucket in buckets}
+
+
+def distribution_of(stats: FeatureNameStatistics) -> Histogram:
+    """The finest histogram of a column of numbers; of statistics by another tool, its quantiles."""
+    for custom in stats.custom_stats:
+        if custom.name == DISTRIBUTION:
+            return custom.histogram
+    for histogram in stats.num_stats.histograms:
+        if histogram.type == Histogram.QUANTILES:
+            return histogram
+    return Histogram()
+
+
+def label_means_of(stats: FeatureNameStatistics) -> dict[str, float]:
+    """The label's mean by word; empty where it was not asked for, or the words are many."""
+    for custom in stats.custom_stats:
+        if custom.name == LABEL_MEANS:
+            return {bucket.label: bucket.sample_count for bucket in custom.rank_histogram.buckets}
+    return {}
