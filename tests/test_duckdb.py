@@ -80,6 +80,7 @@ def test_tables_and_columns_say_what_they_are(tmp_path, warehouse):
         "natality_20240101_a1": "Analyst's weight (Night of 2024-01-01, run a1, model model-a1)",
         "natality_predictions": "Analyst's weight (Night of 2024-01-01, run a1, model model-a1)",
         "natality_history": "The nights of natality that are kept, one run for each date",
+        "natality_changes": "Nothing: there is no night to compare that of 2024-01-01 with",
     }
     columns = "SELECT column_name, comment FROM duckdb_columns() WHERE table_name = 'natality_predictions'"
     assert read(warehouse.location, columns) == [

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from beam_jobs import artifacts, storage
 from beam_jobs.night import Night, Stage, feature_types
+from beam_jobs.sources import axis_source
 from beam_jobs.stages import prepare, train
 from configs.job import ForeignJob, Job
 from configs.space import BucketsAxis
@@ -37,7 +38,7 @@ def build_space(night: Night, model: artifacts.ScoringModel) -> InputSpace:
                 name,
                 node,
                 job.features,
-                read=lambda source, columns: read_table(source, columns),
+                read=lambda axis, columns: read_table(night.open_source(axis_source(axis), columns), columns),
                 words=words,
                 examples=lambda: _examples(night),
             )
@@ -81,9 +82,9 @@ def _examples(night: Night) -> pa.Table:
     types = feature_types(night.job)
     if isinstance(night.job, ForeignJob):
         assert night.job.source is not None, night.job.name
-        return read_table(night.job.source, types)
+        return read_table(night.open_source(night.job.source, types), types)
     if night.run.read_marker(prepare.STAGE.marker) is None:
-        return read_table(night.trained_job.source, types)
+        return read_table(night.open_source(night.trained_job.source, types), types)
     shards = storage.list_files(night.run.file("examples"), "*.parquet")
     return pa.concat_tables(artifacts.read_examples(shard, list(types)) for shard in shards)
 

@@ -5,12 +5,12 @@ from typing import Any
 from beam_jobs import artifacts, storage
 from beam_jobs.foreign_models import GivenModel, check_unchanged
 from beam_jobs.night import Night, Stage, feature_types
-from beam_jobs.pipelines import run_pipeline
+from beam_jobs.pipelines import Step, run_step
 from beam_jobs.stages import evaluate, plan, train
 from configs.errors import ForetableError
-from transforms.json_files import WriteJson
 from transforms.scoring.precompute import PrecomputePredictions
-from transforms.scoring.shards import Manifest, ShardRecord, make_manifest
+from transforms.scoring.shard_records import ShardRecord
+from transforms.scoring.shards import Manifest, make_manifest
 from transforms.space.planning import Plan
 
 
@@ -22,21 +22,21 @@ def run(night: Night) -> dict[str, Any]:
     model = artifacts.scoring_model(night.job, night.run.path)
     folder, records_path = night.run.file("predictions"), night.run.file("shards.json")
     storage.make_folder(folder)
-    with artifacts.local_model(model) as model_path:
-        transform = PrecomputePredictions(
-            plan=space_plan,
-            axes_dir=night.run.file("axes"),
-            model_dir=model_path,
-            features=feature_types(night.job),
-            outputs=artifacts.outputs_of(night.job, model),
-            predictions_dir=folder,
-            model_version=model.model_version,
-            transform_hash=model.transform_hash,
-            foreign=artifacts.foreign_call_of(night.job),
-        )
-        finished = lambda: len(storage.list_files(folder, "part-*.parquet"))  # noqa: E731
-        with night.console.progress("precompute", "shards", space_plan.shards, finished):
-            run_pipeline(lambda root: root | transform | WriteJson(records_path), night.beam_options)
+    transform = PrecomputePredictions(
+        plan=space_plan,
+        axes_dir=night.run.file("axes"),
+        model_dir=model.model_path,
+        features=feature_types(night.job),
+        outputs=artifacts.outputs_of(night.job, model),
+        predictions_dir=folder,
+        model_version=model.model_version,
+        transform_hash=model.transform_hash,
+        foreign=artifacts.foreign_call_of(night.job),
+    )
+    step = Step("precompute", transform, records_path, version=f"{model.model_version} {space_plan.space_hash}")
+    finished = lambda: len(storage.list_files(folder, "part-*.parquet"))  # noqa: E731
+    with night.console.progress("precompute", "shards", space_plan.shards, finished):
+        run_step(step, night)
     if isinstance(model, GivenModel):
         check_unchanged(model)
     records = [ShardRecord(**record) for record in storage.read_json(records_path)]

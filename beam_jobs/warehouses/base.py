@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 
+from configs.contracts import Contract
 from configs.outputs import TableType
 
 if TYPE_CHECKING:
+    from beam_jobs.warehouses.changes import Changes, Comparison
+    from beam_jobs.warehouses.contracts import Violations
     from transforms.scoring.shards import Manifest  # its import takes seconds of Beam, which a lookup does not need
 
 Value = str | float | int | None
@@ -50,6 +53,7 @@ class Night:
         metrics: of the model, overall.
         labels: for a warehouse that can label a table.
         accepted: checks that a person lets this night fail, each with the reason.
+        compared_with: table of the night that readers saw when this one came, if they saw one.
     """
 
     job: str
@@ -65,6 +69,7 @@ class Night:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     accepted: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    compared_with: str | None = None
 
     @property
     def table(self) -> str:
@@ -88,6 +93,7 @@ class NightRecord:
             `lost` has no files any more though nobody expired it.
         published_at: when readers first saw it since it was last out of sight, in UTC.
         axes: paths of the axes' Parquet files, in row-major order.
+        compared_with: table of the night that readers saw when this one came; `<job>_changes` compares the two.
     """
 
     job: str
@@ -108,6 +114,7 @@ class NightRecord:
     description: str = ""
     metrics: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     accepted: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    compared_with: str | None = None
 
     @classmethod
     def of(cls, night: Night, published_at: datetime.datetime) -> "NightRecord":
@@ -131,6 +138,7 @@ class NightRecord:
             description=night.description,
             metrics={name: value if math.isfinite(value) else None for name, value in night.metrics.items()},
             accepted=dict(night.accepted),
+            compared_with=night.compared_with,
         )
 
     @property
@@ -189,6 +197,14 @@ class Warehouse(Protocol):
     def location(self) -> str:
         """Where a reader finds the tables: a file's path, or a dataset's name."""
 
+    def check(self) -> None:
+        """Finds out, before anything is computed for it, whether a night can be published here.
+
+        Raises:
+            JobError: it is not there, or not where the job file says.
+            ForetableError: something is denied.
+        """
+
     def load(self, night: Night) -> str:
         """Makes the night's own table, which nobody reads yet; returns its name.
 
@@ -203,10 +219,24 @@ class Warehouse(Protocol):
             RefusedError: a check failed that nobody accepted; one line with the check, a count, and the first keys.
         """
 
+    def before(self, night: Night) -> NightRecord | None:
+        """The night that readers see; where that is this very one, from an earlier try, the one it was compared with.
+
+        None where there is none, or its rows are gone.
+        """
+
+    def check_contracts(self, night: Night, contracts: Mapping[str, Contract]) -> "tuple[Violations, ...]":
+        """Holds the loaded table against contracts: the rows that break each, over the whole table; refuses nothing."""
+
+    def compare(self, night: Night, before: NightRecord, comparison: "Comparison") -> "Changes":
+        """What the loaded table changes against an earlier night's, over the whole of both; refuses nothing."""
+
     def switch(self, night: Night) -> NightRecord:
         """Records the night and shows it to readers, in one step.
 
         A night older than the one that readers see is recorded and kept, and readers go on seeing the newer one.
+        With `<job>_predictions`, `<job>_changes` is switched (see `changes_view`): the current night against the one
+        that it was compared with, no row where that one is gone. So it is after `rollback` and `expire`.
         """
 
     def current(self, job: str) -> NightRecord | None:
@@ -232,12 +262,22 @@ class Warehouse(Protocol):
             position: of the key in the space, in row-major order: where to look.
         """
 
+    def query_bytes(self, sql: str) -> int | None:
+        """Bytes that a query would read, where somebody pays for them; None where nobody does.
+
+        Raises:
+            JobError: the statement is wrong or would write.
+        """
+
     def query(self, sql: str) -> pa.Table:
         """Answers one SELECT, read-only.
 
         Raises:
             JobError: the statement is wrong or would write.
         """
+
+    def key_query(self, record: NightRecord) -> str:
+        """SQL that answers a key, to start from, with a row of the night's table as its example."""
 
     def export(self, job: str, path: str, force: bool = False) -> int:
         """Writes the current table into a self-contained DuckDB file; returns its rows.

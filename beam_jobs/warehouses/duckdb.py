@@ -17,7 +17,11 @@ import duckdb
 import pyarrow as pa
 
 from beam_jobs import storage
+from beam_jobs.published_axes import read_axes
+from beam_jobs.warehouses import duckdb_checks
 from beam_jobs.warehouses.base import Cell, Night, NightRecord, Value, Verification
+from beam_jobs.warehouses.changes import Changes, Comparison
+from beam_jobs.warehouses.contracts import Violations
 from beam_jobs.warehouses.duckdb_catalog import (
     Catalog,
     CatalogNight,
@@ -27,11 +31,15 @@ from beam_jobs.warehouses.duckdb_catalog import (
     private_connection,
 )
 from beam_jobs.warehouses.duckdb_export import export_night
-from beam_jobs.warehouses.duckdb_views import newest_first, quote, scan, select_list
+from beam_jobs.warehouses.duckdb_views import quote, scan, select_list
+from beam_jobs.warehouses.key_query import key_query
+from beam_jobs.warehouses.published_tables import newest_first
 from beam_jobs.warehouses.verification import check_shards, verify_table
+from configs.contracts import Contract
 from configs.errors import ForetableError, JobError, RefusedError
 
 PREDICTIONS_FOLDER = "predictions"
+EXAMPLE_ROW = 10_000
 # Files of an expired night that say that its predictions are there; they go first, so that a rerun makes them anew.
 _MARKERS = ("published.json", "manifest.json")
 
@@ -50,6 +58,10 @@ class DuckDBWarehouse:
         self.location = str(pathlib.Path(folder).resolve() / name)  # the folder alone: the file itself is a link
         self._catalog = Catalog(pathlib.Path(self.location))
 
+    def check(self) -> None:
+        """The catalog, if there is one, is ours."""
+        self._catalog.read()
+
     def load(self, night: Night) -> str:
         """Checks that the shards are there as in the manifest: they are the table already."""
         check_shards(night, _paths(night))
@@ -57,7 +69,24 @@ class DuckDBWarehouse:
 
     def verify(self, night: Night) -> Verification:
         """Proves in one scan that the shards hold each point of the space once, with a prediction."""
-        return verify_table(night, _paths(night), self._before(night))
+        return verify_table(night, _paths(night), self.before(night))
+
+    def before(self, night: Night) -> NightRecord | None:
+        """The night that readers see; where that is this very one, from an earlier try, what it was compared with."""
+        records = {record.table: record for record in self.runs(night.job) if record.status in ("current", "kept")}
+        current = next((record for record in records.values() if record.is_current), None)
+        if current is None or current.table != night.table:
+            return current
+        return records.get(current.compared_with or "")
+
+    def check_contracts(self, night: Night, contracts: Mapping[str, Contract]) -> tuple[Violations, ...]:
+        """Holds the shards against contracts."""
+        return duckdb_checks.check_contracts(night, _paths(night), contracts)
+
+    def compare(self, night: Night, before: NightRecord, comparison: Comparison) -> Changes:
+        """Compares the shards with those of an earlier night."""
+        paths_before = [shard.path for shard in self._night(before).shards]
+        return duckdb_checks.compare(night, _paths(night), before, paths_before, comparison)
 
     def switch(self, night: Night) -> NightRecord:
         """Records the night and shows it to readers, by one rename; a night older than theirs is only kept."""
@@ -147,6 +176,9 @@ class DuckDBWarehouse:
             raise ForetableError(f"{record.table}: {len(rows)} rows of the key {dict(key)!r}; publish the night again")
         return dict(zip([column.name for column in record.columns], rows[0], strict=True)) if rows else None
 
+    def query_bytes(self, sql: str) -> None:
+        """Nobody pays for what is read."""
+
     def query(self, sql: str) -> pa.Table:
         """Answers one SELECT over the views of every job in the catalog."""
         with private_connection(self._catalog.read()) as connection:
@@ -157,6 +189,12 @@ class DuckDBWarehouse:
                 return connection.sql(sql).to_arrow_table()
             except duckdb.Error as error:
                 raise JobError(f"{sql!r}: {' '.join(str(error).split('LINE ')[0].split())}") from error
+
+    def key_query(self, record: NightRecord) -> str:
+        """DuckDB's SQL that answers a key, to start from."""
+        offset = min(record.rows // 2, EXAMPLE_ROW)
+        (row,) = self.query(f"SELECT * FROM {quote(record.table)} LIMIT 1 OFFSET {offset}").to_pylist()
+        return key_query(record, read_axes(record), row)
 
     def export(self, job: str, path: str, force: bool = False) -> int:
         """Writes the current table and `<job>_runs` into a DuckDB file of its own."""
@@ -169,15 +207,6 @@ class DuckDBWarehouse:
         records = [n.record for n in nights if n.record.job == job]
         export_night(night.record, [shard.path for shard in night.shards], records, pathlib.Path(path), force)
         return night.record.rows
-
-    def _before(self, night: Night) -> NightRecord | None:
-        """What readers see; where that is this very night, published by an earlier try, the one they saw before it."""
-        records = self.runs(night.job)
-        current = next((record for record in records if record.is_current), None)
-        if current is None or current.table != night.table:
-            return current
-        others = [record for record in records if record.table != night.table]
-        return max(others, key=lambda record: record.published_at, default=None)
 
     def _night(self, record: NightRecord) -> CatalogNight:
         for night in self._catalog.read():

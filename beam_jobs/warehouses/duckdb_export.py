@@ -5,20 +5,25 @@ import secrets
 from collections.abc import Iterable, Sequence
 
 import duckdb
+import pyarrow as pa
 
 from beam_jobs.warehouses.base import NightRecord
 from beam_jobs.warehouses.duckdb_catalog import CONNECTION_CONFIG
-from beam_jobs.warehouses.duckdb_views import create_predictions_table, create_runs
+from beam_jobs.warehouses.duckdb_views import create_predictions_table, create_runs, scan
 from configs.errors import ForetableError, RefusedError
 
 
 def export_night(
-    record: NightRecord, shards: Sequence[str], records: Iterable[NightRecord], path: pathlib.Path, force: bool
+    record: NightRecord,
+    rows: Sequence[str] | pa.RecordBatchReader,
+    records: Iterable[NightRecord],
+    path: pathlib.Path,
+    force: bool,
 ) -> None:
     """Writes `<job>_predictions`, here a table, and `<job>_runs`; under a temporary name until the file is whole.
 
     Args:
-        shards: paths of the night's files.
+        rows: of the night: paths of its files, or batches that are read once.
         records: for `<job>_runs`.
         force: replaces a file that is there.
 
@@ -31,7 +36,10 @@ def export_night(
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with duckdb.connect(str(temporary), config=CONNECTION_CONFIG) as connection:
-            create_predictions_table(connection, record, shards)
+            if isinstance(rows, pa.RecordBatchReader):
+                connection.register("night_rows", rows)
+            source = "night_rows" if isinstance(rows, pa.RecordBatchReader) else scan(rows)
+            create_predictions_table(connection, record, source)
             create_runs(connection, record.job, records)
         # A log of the file that is replaced would keep DuckDB from opening the new one.
         _log_of(path).unlink(missing_ok=True)

@@ -2,30 +2,21 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 
 import duckdb
 import pyarrow as pa
 
 from beam_jobs.warehouses.base import Column, NightRecord
-
-# In front of a night's columns in `<job>_history`; no column of a job may have these names.
-HISTORY_COLUMNS = ("run_date", "run_id")
-_RUNS_COMMENTS = {
-    "run_date": "Date of the night",
-    "run_id": "Derived from the job, its sources, the code and the date",
-    "status": "current: what <job>_predictions shows; kept: can be rolled back to; expired; lost: files are gone",
-    "rows": "Rows of the table: points of the input space less the excluded ones",
-    "excluded": "Points that the job's exclude condition takes away",
-    "model_version": "Digest of the model's weights",
-    "transform_hash": "Digest of the transform graph",
-    "space_hash": "Digest of the input space",
-    "published_at": "When readers first saw it, in UTC",
-    "table_name": "The night's own table",
-    "run_dir": "The run directory",
-    "metrics": "Metrics of the model on the whole eval split",
-    "accepted": "Checks that somebody let this night fail, each with the reason",
-}
+from beam_jobs.warehouses.changes_view import changes_view
+from beam_jobs.warehouses.dialects import Dialect
+from beam_jobs.warehouses.published_tables import (
+    RUNS_COMMENTS,
+    history_comment,
+    newest_first,
+    night_comment,
+    one_a_date,
+    runs_comment,
+)
 
 
 def quote(name: str) -> str:
@@ -59,12 +50,13 @@ def create_views(connection: duckdb.DuckDBPyConnection, nights: Sequence[tuple[N
         readable = [(record, shards) for record, shards in job_nights if record.status in ("current", "kept")]
         for record, shards in readable:
             source = f"SELECT {select_list(record.columns)} FROM {scan(shards)}"
-            _create_view(connection, record.table, source, _night_comment(record), record.columns)
+            _create_view(connection, record.table, source, night_comment(record), record.columns)
             if record.is_current:
                 source = f"SELECT {select_list(record.columns)} FROM {quote(record.table)}"
-                _create_view(connection, f"{job}_predictions", source, _night_comment(record), record.columns)
+                _create_view(connection, f"{job}_predictions", source, night_comment(record), record.columns)
         if readable:
             _create_history(connection, job, [record for record, _ in readable])
+        _create_changes(connection, job, [record for record, _ in readable])
         create_runs(connection, job, [record for record, _ in job_nights])
 
 
@@ -80,37 +72,42 @@ def create_runs(connection: duckdb.DuckDBPyConnection, job: str, records: Iterab
     connection.register("runs_to_record", rows)
     connection.execute(f"CREATE TABLE {quote(table)} AS FROM runs_to_record")
     connection.unregister("runs_to_record")
-    connection.execute(f"COMMENT ON TABLE {quote(table)} IS {literal(f'Every published night of {job}')}")
-    _comment_columns(connection, table, _RUNS_COMMENTS)
+    connection.execute(f"COMMENT ON TABLE {quote(table)} IS {literal(runs_comment(job))}")
+    _comment_columns(connection, table, RUNS_COMMENTS)
 
 
-def create_predictions_table(connection: duckdb.DuckDBPyConnection, record: NightRecord, shards: Sequence[str]) -> None:
-    """Makes `<job>_predictions` as a table of its own, with all rows, in the shards' order."""
+def create_predictions_table(connection: duckdb.DuckDBPyConnection, record: NightRecord, source: str) -> None:
+    """Makes `<job>_predictions` as a table of its own, with all rows of `source`, in its order."""
     table = f"{record.job}_predictions"
-    connection.execute(f"CREATE TABLE {quote(table)} AS SELECT {select_list(record.columns)} FROM {scan(shards)}")
-    connection.execute(f"COMMENT ON TABLE {quote(table)} IS {literal(_night_comment(record))}")
+    connection.execute(f"CREATE TABLE {quote(table)} AS SELECT {select_list(record.columns)} FROM {source}")
+    connection.execute(f"COMMENT ON TABLE {quote(table)} IS {literal(night_comment(record))}")
     _comment_columns(connection, table, {column.name: column.description for column in record.columns})
 
 
-def newest_first(records: Iterable[NightRecord]) -> tuple[NightRecord, ...]:
-    """The records by falling date, and those of one date by falling time of publishing."""
-    return tuple(sorted(records, key=attrgetter("run_date", "published_at"), reverse=True))
-
-
 def _create_history(connection: duckdb.DuckDBPyConnection, job: str, records: Sequence[NightRecord]) -> None:
-    # One run a date, the one published last: a date's key would otherwise have two answers.
-    latest = {record.run_date: record for record in reversed(newest_first(records))}
+    latest = one_a_date(records)
     selects = [
         f"SELECT DATE {literal(record.run_date.isoformat())} AS run_date, {literal(record.run_id)} AS run_id, "
         f"{select_list(record.columns)} FROM {quote(record.table)}"
-        for record in latest.values()
+        for record in latest
     ]
     comments = [Column("run_date", "string", "key", "Date of the night"), Column("run_id", "string", "key", "Its run")]
-    columns = {column.name: column for record in latest.values() for column in record.columns}
-    comment = f"The nights of {job} that are kept, one run for each date"
+    columns = {column.name: column for record in latest for column in record.columns}
     _create_view(
-        connection, f"{job}_history", " UNION ALL BY NAME ".join(selects), comment, [*comments, *columns.values()]
+        connection,
+        f"{job}_history",
+        " UNION ALL BY NAME ".join(selects),
+        history_comment(job),
+        [*comments, *columns.values()],
     )
+
+
+def _create_changes(connection: duckdb.DuckDBPyConnection, job: str, records: Sequence[NightRecord]) -> None:
+    current = next((record for record in records if record.is_current), None)
+    if current is not None:
+        before = next((record for record in records if record.table == current.compared_with), None)
+        view = changes_view(current, before, Dialect(), lambda record: quote(record.table))
+        _create_view(connection, f"{job}_changes", view.select, view.comment, view.columns)
 
 
 def _create_view(
@@ -127,11 +124,6 @@ def _comment_columns(connection: duckdb.DuckDBPyConnection, table: str, comments
             connection.execute(f"COMMENT ON COLUMN {quote(table)}.{quote(column)} IS {literal(comment)}")
 
 
-def _night_comment(record: NightRecord) -> str:
-    night = f"Night of {record.run_date}, run {record.run_id}, model {record.model_version}"
-    return f"{record.description.strip()} ({night})" if record.description.strip() else night
-
-
 def _runs_value(record: NightRecord, name: str) -> object:
     if name == "table_name":
         return record.table
@@ -141,7 +133,7 @@ def _runs_value(record: NightRecord, name: str) -> object:
     return list(value.items()) if name in ("metrics", "accepted") else value
 
 
-_RUNS_TYPES = {name: pa.string() for name in _RUNS_COMMENTS} | {
+_RUNS_TYPES = {name: pa.string() for name in RUNS_COMMENTS} | {
     "run_date": pa.date32(),
     "rows": pa.int64(),
     "excluded": pa.int64(),

@@ -8,17 +8,17 @@ is an excluded one, and they are as many as planned. No sort of the table, no se
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.warehouses.base import Check, Column, Night, NightRecord, Verification
+from beam_jobs.warehouses.checks import check_names, check_schema, first_difference, key_text, refused
 from beam_jobs.warehouses.duckdb_catalog import connect_in_memory
-from beam_jobs.warehouses.duckdb_views import HISTORY_COLUMNS, quote, scan
-from configs.errors import JobError, RefusedError
+from beam_jobs.warehouses.duckdb_views import quote, scan
+from configs.errors import RefusedError
 
 SHOWN_KEYS = 3
 
@@ -40,26 +40,22 @@ def check_shards(night: Night, paths: Sequence[str]) -> Check:
         RefusedError: they are not.
         JobError: the night's columns cannot be published.
     """
-    taken = [column.name for column in night.columns if column.name.lower() in HISTORY_COLUMNS]
-    if taken:
-        raise JobError(
-            f"column {taken[0]!r}: the name is taken by {night.job}_history; rename the feature or the label"
-        )
+    check_names(night)
     schema = pa.schema([(column.name, column.arrow_type) for column in night.manifest.columns])
     first_block = 0
     for shard, path in zip(night.manifest.shards, paths, strict=True):
         try:
             size, found = os.path.getsize(path), pq.read_schema(path)
         except (OSError, pa.ArrowException) as error:
-            raise _refused("shards", f"{path}: not a readable Parquet file", "run precompute again") from error
+            raise refused("shards", f"{path}: not a readable Parquet file", "run precompute again") from error
         if size != shard.bytes:
-            raise _refused(
+            raise refused(
                 "shards", f"{path}: {size:,} bytes, the manifest says {shard.bytes:,}", "run precompute again"
             )
         if not found.equals(schema):
-            raise _refused("shards", f"{path}: {_schema_difference(found, schema)}", "run precompute again")
+            raise refused("shards", f"{path}: {_schema_difference(found, schema)}", "run precompute again")
         if shard.first_block != first_block:
-            raise _refused("shards", f"{path}: starts at block {shard.first_block}, expected {first_block}")
+            raise refused("shards", f"{path}: starts at block {shard.first_block}, expected {first_block}")
         first_block += shard.blocks
     return Check("shards", f"{len(paths):,} files as in the manifest")
 
@@ -75,7 +71,7 @@ def verify_table(night: Night, paths: Sequence[str], previous: NightRecord | Non
         RefusedError: a check failed that nobody accepted.
     """
     shards = check_shards(night, paths)
-    schema = _check_schema(night, previous)
+    schema = check_schema(night, previous)
     with connect_in_memory() as connection:
         keys = frozenset(column.name for column in night.columns if column.role == "key")
         published = frozenset(column.name for column in night.columns)
@@ -126,7 +122,7 @@ class _Table:
             if rows != expected:
                 keys = self._first_keys(self._misplaced()) if self._counts["misplaced"] else ""
                 where = f"; first keys out of place: {keys}" if keys else ""
-                raise _refused("rows", f"{rows:,} rows in the shards, {expected:,} in {what}{where}")
+                raise refused("rows", f"{rows:,} rows in the shards, {expected:,} in {what}{where}")
         return Check(
             "rows", f"{rows:,} rows, as planned: {self._cardinality:,} points less {night.excluded:,} excluded"
         )
@@ -135,7 +131,7 @@ class _Table:
         """Each key exactly once, in its place."""
         if self._counts["misplaced"]:
             count = f"{self._counts['misplaced']:,} rows whose key is not the one of their place"
-            raise _refused("keys", f"{count}, first {self._first_keys(self._misplaced())}", "run precompute again")
+            raise refused("keys", f"{count}, first {self._first_keys(self._misplaced())}", "run precompute again")
         if self._night.exclude is not None:
             for shard, path in zip(self._night.manifest.shards, self._paths, strict=True):
                 self._check_order(shard.first_block, shard.blocks, path)
@@ -145,7 +141,7 @@ class _Table:
         """No excluded point has a row."""
         if self._counts["excluded"]:
             keys = self._first_keys('"#excluded"')
-            raise _refused("excluded", f"{self._counts['excluded']:,} rows of excluded points, first {keys}")
+            raise refused("excluded", f"{self._counts['excluded']:,} rows of excluded points, first {keys}")
         return Check("excluded", f"{self._night.excluded:,} points excluded, none of them in the table")
 
     def check_predictions(self) -> Check:
@@ -154,7 +150,7 @@ class _Table:
             if count := self._counts[f"output {column.name}"]:
                 keys = self._first_keys(_no_prediction(column))
                 problem = f"{column.name} is NULL, NaN or infinite in {count:,} rows, first {keys}"
-                raise _refused("predictions", problem, "train again, or look at the features of these rows")
+                raise refused("predictions", problem, "train again, or look at the features of these rows")
         return Check("predictions", f"no NULL, no NaN in {', '.join(column.name for column in self._outputs)}")
 
     def _check_order(self, first_block: int, blocks: int, path: str) -> None:
@@ -166,7 +162,7 @@ class _Table:
         if count:
             keys = self._first_keys('"#wrong"', f"({query})")
             problem = f"{path}: {count:,} rows whose key comes twice or out of order, first {keys}"
-            raise _refused("keys", problem, "run precompute again")
+            raise refused("keys", problem, "run precompute again")
 
     def _misplaced(self) -> str:
         """Condition: the key is none of the space's or, without excluded points, another place's."""
@@ -196,7 +192,7 @@ class _Table:
             f"SELECT {names} FROM {rows or self._rows(self._paths)} WHERE {condition} "
             f'ORDER BY "#file", "#row" LIMIT {SHOWN_KEYS}'
         ).fetchall()
-        return "; ".join(_key_text(zip(keys, values, strict=True)) for values in found)
+        return "; ".join(key_text(zip(keys, values, strict=True)) for values in found)
 
 
 def _load_axis(
@@ -213,7 +209,7 @@ def _load_axis(
     rows, *missing = connection.execute(f"SELECT count(*), {counts} FROM {table}").fetchall()[0]
     distinct = connection.execute(f"SELECT count(*) FROM (SELECT DISTINCT {distinct_by} FROM {table})").fetchall()[0][0]
     if distinct != rows:
-        raise _refused("keys", f"{path}: {rows - distinct:,} rows of the axis are there twice", "run plan again")
+        raise refused("keys", f"{path}: {rows - distinct:,} rows of the axis are there twice", "run plan again")
     with_missing = frozenset(name for name, count in zip(names, missing, strict=True) if count)
     return _Axis(table, tuple(names), with_missing, rows)
 
@@ -235,43 +231,8 @@ def _no_prediction(column: Column) -> str:
     return f"{name} IS NULL OR len(list_filter({name}, lambda value: {wrong.format('value')})) > 0"
 
 
-def _check_schema(night: Night, previous: NightRecord | None) -> Check:
-    if previous is None:
-        return Check("schema", "the first night")
-    old = {column.name: f"{column.type} {column.role}" for column in previous.columns}
-    new = {column.name: f"{column.type} {column.role}" for column in night.columns}
-    difference = _difference(old, new)
-    if difference is None:
-        return Check("schema", f"as on {previous.run_date}")
-    finding = f"{difference} (the published night of {previous.run_date})"
-    if reason := night.accepted.get("schema"):
-        return Check("schema", finding, accepted=reason)
-    raise _refused("schema", finding, "if it is meant, set publish.allow_schema_change: true")
-
-
 def _schema_difference(found: pa.Schema, expected: pa.Schema) -> str:
     def by_name(schema: pa.Schema) -> dict[str, str]:
         return {field.name: str(field.type) for field in schema}
 
-    return f"{_difference(by_name(expected), by_name(found))} (the manifest)"
-
-
-def _difference(old: dict[str, str], new: dict[str, str]) -> str | None:
-    """The first difference between two schemas, or None."""
-    for name in old:
-        if name not in new:
-            return f"column {name!r} is gone"
-    for name, column_type in new.items():
-        if name not in old:
-            return f"column {name!r} ({column_type}) is new"
-        if old[name] != column_type:
-            return f"column {name!r} is {column_type}, was {old[name]}"
-    return None if list(old) == list(new) else f"columns are in the order {', '.join(new)}, were {', '.join(old)}"
-
-
-def _key_text(key: Iterable[tuple[Column, Any]]) -> str:
-    return " ".join(f"{column.name}={'NULL' if value is None else repr(value)}" for column, value in key)
-
-
-def _refused(check: str, problem: str, mend: str = "") -> RefusedError:
-    return RefusedError(f"check {check!r} failed: {problem}" + (f"; {mend}" if mend else ""))
+    return f"{first_difference(by_name(expected), by_name(found))} (the manifest)"

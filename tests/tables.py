@@ -1,0 +1,19 @@
+"""Both warehouses for the tests that hold for either: DuckDB in a folder, BigQuery on its twin."""
+
+from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from configs import cloud as cloud_config
+
+WAREHOUSES = ("duckdb", "bigquery")
+
+
+def open_tables(request, tmp_path):
+    """The warehouse that the fixture is asked for, empty."""
+    if request.param == "duckdb":
+        return DuckDBWarehouse(str(tmp_path / "warehouse" / "natality.duckdb"))
+    from beam_jobs.warehouses.bigquery import BigQueryWarehouse
+
+    cloud = request.getfixturevalue("cloud")
+    settings = cloud_config.BigQueryWarehouse(
+        kind="bigquery", project=cloud.bigquery.project, dataset=cloud.bigquery.new_dataset()
+    )
+    return BigQueryWarehouse(settings, cloud.endpoints, retention_days=30)
