@@ -1,0 +1,36 @@
+"""Where Google Cloud keeps things, and which places go together."""
+
+from collections.abc import Iterator
+
+from beam_jobs.doctor.findings import Finding
+
+MULTI_REGIONS = {"US": ("us-", "northamerica-"), "EU": ("europe-",)}
+
+
+def location_checks(dataset: str | None, bucket: str | None, region: str | None) -> Iterator[Finding]:
+    """Whether the dataset can load from the bucket, and whether workers sit beside it.
+
+    A dataset loads from a bucket in its own place or within its multi-region; one in the US loads from anywhere.
+    https://cloud.google.com/bigquery/docs/batch-loading-data#data-locations
+
+    Args:
+        dataset: location of it, such as `EU`; None where there is none.
+        bucket: location of it.
+        region: of the Dataflow runner.
+    """
+    if dataset is not None and bucket is not None:
+        if dataset.upper() == "US" or is_within(bucket, dataset):
+            yield Finding("locations", "ok", f"dataset in {dataset}, bucket in {bucket}")
+        else:
+            found = f"BigQuery in {dataset} does not load from a bucket in {bucket}"
+            yield Finding("locations", "fail", found, f"use a bucket in {dataset}, or a dataset in {bucket}")
+    if region is not None and bucket is not None and not is_within(region, bucket):
+        found = f"Dataflow in {region} and the bucket in {bucket}: data crosses regions, which takes time and is billed"
+        yield Finding("locations", "warn", found, f"set runner.region to one in {bucket}, or use a bucket in {region}")
+
+
+def is_within(place: str, other: str) -> bool:
+    """Whether a region, or multi-region, is the other one or a part of it."""
+    place, other = place.upper(), other.upper()
+    parts = MULTI_REGIONS.get(other, ())
+    return place == other or any(place.startswith(part.upper()) for part in parts)

@@ -1,0 +1,125 @@
+"""The whole night: BigQuery in, Dataflow, `gs://`, BigQuery out; beside the laptop's night on the same rows."""
+
+import base64
+import bz2
+import contextlib
+import os
+import zlib
+
+import pyarrow as pa
+import pytest
+from apache_beam.portability.api import beam_runner_api_pb2
+from bigquery_tables import BigQuery
+from cloud_nights import CloudWorkspace, shard_hashes
+from conftest import FIRST_DATE, SMALL, Workspace
+from twins.dataflow import dataflow_server
+
+from beam_jobs import cloud_storage
+from transforms.examples.readers.natality_sample import generate_natality
+
+pytestmark = pytest.mark.slow
+
+RUNNER = "runner={kind: dataflow, project: proj, region: us-central1, sdk_container_image: 'here/foretable:1'}"
+STEPS = ("ingest", "transform", "evaluate", "precompute")
+
+
+@pytest.fixture(scope="module")
+def births(cloud, tmp_path_factory):
+    """The job's source: 4,000 rows in a table of the BigQuery twin."""
+    rows = pa.table(generate_natality(seed=3, block=0)).slice(0, 4000)
+    table = BigQuery(cloud.bigquery).load("births", rows, tmp_path_factory.mktemp("births")).table
+    return f"source={{kind: bigquery, table: {table}}}"
+
+
+@pytest.fixture(scope="module")
+def laptop(cloud, births, tmp_path_factory):
+    """A night that Beam ran in its own process, published in DuckDB."""
+    twins = (
+        f"endpoints={{bigquery: '{cloud.bigquery.endpoint}', bigquery_storage: '{cloud.bigquery.storage_endpoint}'}}"
+    )
+    workspace = Workspace(tmp_path_factory.mktemp("laptop"), *SMALL, births, twins)
+    workspace.run("run", "--date", str(FIRST_DATE))
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def twin(cloud, tmp_path_factory):
+    # No credentials but the job's own stand-ins, as on the launcher; no addresses but those that workers are given.
+    with dataflow_server(tmp_path_factory.mktemp("dataflow"), cloud.storage, cloud.metadata.environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def on_dataflow(cloud, twin, births, tmp_path_factory):
+    """The same night on Dataflow, started from a machine whose temporary folder has a name of its own."""
+    workspace = CloudWorkspace(cloud, *SMALL, births, RUNNER, dataflow=twin.endpoint)
+    before = os.environ.get("TMPDIR")
+    workspace.temporary = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("launcher"))
+    try:
+        workspace.first = workspace.run("run", "--date", str(FIRST_DATE))
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+    return workspace
+
+
+def test_each_step_is_one_job(on_dataflow, twin):
+    run_id = on_dataflow.run_path().name
+    names = [
+        job.body["name"].rsplit("-", 1)[0] if step != "ingest" else job.body["name"]
+        for step, job in zip(STEPS, twin.jobs.values(), strict=True)
+    ]
+    assert names == [f"foretable-natality-{step}-{run_id}" for step in STEPS]
+    assert {job.state for job in twin.jobs.values()} == {"DONE"}
+
+
+def test_the_shards_are_the_laptops_byte_for_byte(on_dataflow, laptop):
+    assert shard_hashes(on_dataflow) == shard_hashes(laptop)
+
+
+def test_the_answers_are_the_laptops(on_dataflow, laptop):
+    sql = "SELECT plurality, COUNT(*) AS n, MAX(weight_pounds) AS most FROM natality_predictions GROUP BY 1 ORDER BY 1"
+    assert on_dataflow.json("query", sql)["rows"] == laptop.json("query", sql)["rows"]
+
+
+def test_the_lines_tell_the_jobs_and_their_pages(on_dataflow, twin):
+    for job in twin.jobs.values():
+        assert (
+            f"Dataflow job {job.body['name']}: https://console.cloud.google.com/dataflow/jobs/" in on_dataflow.first.err
+        )
+
+
+def test_no_worker_is_sent_to_a_file_of_the_launcher(on_dataflow, twin):
+    for job in twin.jobs.values():
+        for text in unpickled(job.pipeline):
+            assert on_dataflow.temporary.encode() not in text, job.body["name"]
+
+
+def test_a_rerun_submits_nothing(on_dataflow, twin):
+    again = on_dataflow.run("run", "--date", str(FIRST_DATE))
+    assert "Dataflow job" not in again.err
+    assert len(twin.jobs) == len(STEPS)
+
+
+def test_a_stage_whose_marker_is_lost_takes_the_output_of_its_job(on_dataflow, twin):
+    run_id = on_dataflow.run_path().name
+    cloud_storage.delete([f"{on_dataflow.url}/natality/{FIRST_DATE}/{run_id}/manifest.json"])
+    before = shard_hashes(on_dataflow)
+    again = on_dataflow.run("precompute", "--date", str(FIRST_DATE))
+    assert "was done before" in again.err
+    assert shard_hashes(on_dataflow) == before
+    assert len(twin.jobs) == len(STEPS)
+
+
+def unpickled(pipeline):
+    """What the pipeline's functions hold: Beam pickles, compresses and encodes them."""
+    components = beam_runner_api_pb2.Pipeline.FromString(pipeline).components
+    for transform in components.transforms.values():
+        payload = transform.spec.payload
+        with contextlib.suppress(Exception):
+            payload = beam_runner_api_pb2.ParDoPayload.FromString(payload).do_fn.payload
+        yield payload
+        for decompress in (zlib.decompress, bz2.decompress):
+            with contextlib.suppress(Exception):
+                yield decompress(base64.b64decode(payload))

@@ -1,0 +1,268 @@
+"""The doctor finds what would end a job, says how to mend it, and lets a healthy one through."""
+
+import contextlib
+import http.server
+import json
+import sys
+import threading
+
+import apache_beam
+import pytest
+from conftest import NATALITY, ROOT
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+from twins.dataflow import dataflow_server
+from typer.testing import CliRunner
+
+import beam_jobs
+from beam_jobs import endpoints
+from beam_jobs.cli import app
+from beam_jobs.doctor import cloud as cloud_checks
+from beam_jobs.doctor import machine
+from beam_jobs.doctor.examination import examine
+from beam_jobs.doctor.findings import Finding
+from beam_jobs.doctor.locations import location_checks
+from beam_jobs.doctor.permissions import STORAGE, needed_permissions
+from configs.cloud import DataflowRunner
+from configs.loading import load_job
+
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+TAG = f"{beam_jobs.__version__}-py{PYTHON}-beam{apache_beam.__version__}"
+
+
+def report_on(*overrides):
+    job = load_job(NATALITY, overrides)
+    endpoints.use_endpoints(job)
+    return examine(job, NATALITY)
+
+
+def by_check(report):
+    return {finding["check"]: (finding["status"], finding["found"]) for finding in report["findings"]}
+
+
+class TestOnALaptop:
+    def test_a_healthy_job(self, tmp_path):
+        report = report_on(f"workspace={tmp_path}")
+        assert list(by_check(report)) == ["python", "packages", "memory", "workspace", "warehouse", "source"]
+        assert report["healthy"]
+        assert report["permissions"] == {}
+
+    def test_nothing_is_made(self, tmp_path):
+        report_on(f"workspace={tmp_path}/new")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_workspace_that_cannot_be_written(self, tmp_path):
+        (tmp_path / "file").touch()
+        report = report_on(f"workspace={tmp_path}/file")
+        assert by_check(report)["workspace"] == (
+            "fail",
+            f"{tmp_path}/file/natality: cannot be written: not a directory",
+        )
+        assert not report["healthy"]
+
+    def test_a_source_that_is_not_there(self, tmp_path):
+        report = report_on(f"workspace={tmp_path}", f"source={{kind: csv, files: '{tmp_path}/births-*.csv'}}")
+        assert by_check(report)["source"] == ("fail", f"source.files: no file matches '{tmp_path}/births-*.csv'")
+
+    def test_a_given_model_that_is_not_there(self, tmp_path):
+        path = tmp_path / "job.yaml"
+        axes = "{rooms: {range: [1, 8]}}"
+        path.write_text(
+            f"name: rent\nworkspace: {tmp_path}\nmodel: {{saved_model: {tmp_path}/away}}\nfeatures: {{rooms: {{type: float}}}}\ninput_space: {{axes: {axes}}}"
+        )
+        found = by_check(examine(load_job(str(path)), str(path)))
+        assert found["model"] == ("fail", f"model.saved_model: '{tmp_path}/away': no saved_model.pb there")
+
+    def test_the_command_ends_with_3_and_the_mend(self, tmp_path):
+        (tmp_path / "file").touch()
+        result = CliRunner().invoke(app, ["doctor", NATALITY, "--set", f"workspace={tmp_path}/file"])
+        assert result.exit_code == 3
+        assert f"FAIL  workspace    {tmp_path}/file/natality: cannot be written: not a directory" in result.stdout
+        assert "mend: set workspace: to a folder of yours" in result.stdout
+
+    def test_json_is_one_object(self, tmp_path):
+        result = CliRunner().invoke(app, ["doctor", NATALITY, "--json", "--set", f"workspace={tmp_path}"])
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["healthy"] is True
+
+
+class TestPackages:
+    def test_another_version_than_the_locks(self, tmp_path):
+        lock = tmp_path / "requirements.lock"
+        lock.write_text("numpy==0.1\n    # via\n    #   keras\nno-such-package==1\n")
+        (finding,) = machine.package_checks(lock)
+        assert (finding.status, finding.mend) == ("warn", "pip install --requirement requirements.lock")
+        assert finding.found.startswith("not as in requirements.lock: numpy ")
+        assert "no-such-package" not in finding.found
+
+    def test_a_lock_for_several_pythons(self, tmp_path):
+        import numpy
+
+        lock = tmp_path / "requirements.lock"
+        lock.write_text(f"numpy==0.1 ; python_version < '3'\nnumpy=={numpy.__version__} ; python_version >= '3'\n")
+        assert [finding.status for finding in machine.package_checks(lock)] == ["ok"]
+
+    def test_no_lock(self, tmp_path):
+        assert [finding.status for finding in machine.package_checks(tmp_path / "away.lock")] == ["warn"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "bucket", "region", "expected"),
+    [
+        ("US", "EUROPE-WEST1", None, ["ok"]),
+        ("EU", "EUROPE-WEST1", None, ["ok"]),
+        ("EU", "EU", "europe-west4", ["ok"]),
+        ("EU", "US", "us-central1", ["fail"]),
+        ("europe-west1", "EU", None, ["fail"]),
+        ("europe-west1", "EUROPE-WEST1", "europe-west1", ["ok"]),
+        ("us-east1", "US-EAST1", "us-central1", ["ok", "warn"]),
+        (None, "US", "us-central1", []),
+        (None, "EU", "us-central1", ["warn"]),
+    ],
+)
+def test_which_places_go_together(dataset, bucket, region, expected):
+    assert [finding.status for finding in location_checks(dataset, bucket, region)] == expected
+
+
+@pytest.mark.parametrize(
+    ("tag", "status", "found"),
+    [
+        (TAG, "ok", f"image {TAG}, as here"),
+        (f"0.0.1-py{PYTHON}-beam{apache_beam.__version__}", "fail", "the image has another version 0.0.1 (here: "),
+        (f"{beam_jobs.__version__}-py3.9-beam2.70.0", "fail", f"python 3.9 (here: {PYTHON}), beam 2.70.0 (here: "),
+        ("latest", "warn", "its tag does not say its versions"),
+    ],
+)
+def test_the_image_against_what_is_here(tag, status, found):
+    image = f"region-docker.pkg.dev/p/r/foretable:{tag}"
+    (finding,) = cloud_checks.image_checks(
+        DataflowRunner(kind="dataflow", project="p", region="r", sdk_container_image=image)
+    )
+    assert finding.status == status
+    assert found in finding.found
+
+
+@pytest.mark.parametrize(
+    ("present", "status"),
+    [(("setup.py", "requirements.lock"), "ok"), (("setup.py",), "warn"), ((), "fail")],
+    ids=["both", "no lock", "neither"],
+)
+def test_a_setup_file_needs_the_lock_beside_it(tmp_path, present, status):
+    for name in present:
+        (tmp_path / name).touch()
+    runner = DataflowRunner(kind="dataflow", project="p", region="r", setup_file=str(tmp_path / "setup.py"))
+    assert [finding.status for finding in cloud_checks.image_checks(runner)] == [status]
+
+
+def test_make_image_writes_the_tag_that_the_doctor_reads():
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nimage:")[2]
+    assert "--tag $(IMAGE):$$version-py$(IMAGE_PYTHON)-beam$$beam" in recipe
+
+
+class TestOnTheTwins:
+    @pytest.fixture(scope="class")
+    def settings(self, cloud, tmp_path_factory):
+        with dataflow_server(tmp_path_factory.mktemp("dataflow"), cloud.storage, cloud.environment) as twin:
+            image = f"region-docker.pkg.dev/proj/r/foretable:{TAG}"
+            runner = f"runner={{kind: dataflow, project: proj, region: us-central1, sdk_container_image: '{image}'}}"
+            yield [*cloud.overrides(dataflow=twin.endpoint), runner]
+
+    def test_a_healthy_job(self, settings):
+        report = report_on(*settings)
+        assert {check: status for check, (status, _) in by_check(report).items() if status != "ok"} == {}
+        assert report["permissions"]["Cloud Storage"] == list(STORAGE)
+        assert "dataflow.jobs.create" in report["permissions"]["Dataflow"]
+        assert "bigquery.tables.updateData" in report["permissions"]["BigQuery"]
+
+    def test_a_dataset_that_is_not_there(self, settings):
+        report = report_on(*settings, "warehouse.dataset=nowhere")
+        (finding,) = [finding for finding in report["findings"] if finding["check"] == "warehouse"]
+        assert (finding["status"], finding["found"]) == ("fail", "warehouse.dataset: proj.nowhere is not there")
+        assert finding["mend"] == "make it: bq --location=US mk --dataset proj:nowhere"
+
+    def test_a_bucket_that_is_not_there(self, settings):
+        report = report_on(*settings, "workspace=gs://no-such-bucket/ws")
+        status, found = by_check(report)["workspace"]
+        assert status == "fail"
+        assert "no-such-bucket" in found
+
+    def test_a_table_that_nobody_names(self, settings, cloud):
+        job = load_job(NATALITY, settings)
+        options = {"api_endpoint": cloud.bigquery.endpoint}
+        client = bigquery.Client("proj", AnonymousCredentials(), client_options=options)
+        client.create_table(
+            bigquery.Table(f"proj.{job.warehouse.dataset}.natality_20260101_abc", [bigquery.SchemaField("a", "INT64")])
+        )
+        client.create_table(
+            bigquery.Table(f"proj.{job.warehouse.dataset}.theirs_20260101_abc", [bigquery.SchemaField("a", "INT64")])
+        )
+        found = [finding for finding in examine(job, NATALITY)["findings"] if finding["check"] == "leftovers"]
+        assert [(finding["status"], finding["found"], finding["mend"]) for finding in found] == [
+            (
+                "warn",
+                "table natality_20260101_abc: no night names it, and it never expires",
+                f"bq rm proj:{job.warehouse.dataset}.natality_20260101_abc",
+            )
+        ]
+
+
+class TestPermissions:
+    @pytest.fixture
+    def job(self, tmp_path):
+        return load_job(NATALITY, [f"workspace={tmp_path}", "warehouse={kind: bigquery, project: mine, dataset: d}"])
+
+    @contextlib.contextmanager
+    def answering(self, granted, monkeypatch, status=200):
+        """A resource manager that grants these permissions."""
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["permissions"]
+                body = json.dumps({"permissions": [name for name in asked if name in granted]}).encode()
+                self.send_response_only(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(cloud_checks, "RESOURCE_MANAGER", f"http://127.0.0.1:{server.server_port}")
+        yield
+        server.shutdown()
+        server.server_close()
+
+    @pytest.fixture(autouse=True)
+    def credentials(self, metadata_twin, monkeypatch):
+        for name, value in metadata_twin.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        endpoints._google_credentials.cache_clear()
+        yield
+        endpoints._google_credentials.cache_clear()
+
+    @pytest.mark.parametrize(
+        ("missing", "expected"),
+        [
+            ((), [("ok", "BigQuery in mine: all that is needed")]),
+            (("bigquery.jobs.create",), [("fail", "BigQuery in mine: missing bigquery.jobs.create")]),
+            (
+                ("bigquery.tables.create",),
+                [("warn", "BigQuery in mine: not granted by the project: bigquery.tables.create")],
+            ),
+        ],
+        ids=["all", "on the project", "on the dataset"],
+    )
+    def test_what_the_project_grants(self, job, monkeypatch, missing, expected):
+        needed = needed_permissions(job, ())["BigQuery"]
+        with self.answering(set(needed) - set(missing), monkeypatch):
+            found = list(cloud_checks.permission_checks(job, ()))
+        assert [(finding.status, finding.found) for finding in found] == expected
+
+    def test_a_manager_that_will_not_say(self, job, monkeypatch):
+        with self.answering((), monkeypatch, status=403):
+            (finding,) = cloud_checks.permission_checks(job, ())
+        mend = "gcloud services enable cloudresourcemanager.googleapis.com --project=mine"
+        assert finding == Finding("permissions", "warn", "cannot ask what may be done in mine (HTTP 403)", mend)

@@ -1,0 +1,209 @@
+"""What `run --dry-run` says: what is read, run, written and paid; and that it does nothing."""
+
+import datetime
+import json
+import os
+
+import pytest
+from conftest import FIRST_DATE, NATALITY, SECOND_DATE, ListedConsole
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from beam_jobs import pricing
+from beam_jobs.cli import app
+from beam_jobs.commands import STAGES
+from beam_jobs.forecast import PRICES, forecast
+from beam_jobs.night import Night
+from configs.cloud import DataflowRunner
+from configs.errors import JobError
+from configs.loading import load_job
+from configs.prices import load_prices
+
+LISTED = load_prices(PRICES)
+RUNNER = DataflowRunner(kind="dataflow", project="p", region="r", sdk_container_image="i", max_workers=5)
+
+
+def told(overrides, date=FIRST_DATE):
+    night = Night.of(load_job(NATALITY, overrides), NATALITY, date, ListedConsole())
+    return json.loads(json.dumps(forecast(night, STAGES.values())))
+
+
+def sizes(**settings):
+    none = dict.fromkeys(
+        ("scoring_core_seconds", "rows", "shard_bytes", "table_bytes", "read_bytes", "queried_bytes"), 0
+    )
+    return pricing.Sizes(**{"example_rows": 0, **none, "dataflow_jobs": 0, "objects": 0, "days": 30, **settings})
+
+
+class TestOnALaptop:
+    def test_a_new_job(self, tmp_path):
+        tree = told([f"workspace={tmp_path}/new"])
+        assert tree["reads"] == [
+            {
+                "kind": "sample",
+                "files": None,
+                "bytes": 0,
+                "rows": 100_000,
+                "queried_bytes": 0,
+                "name": "synthetic natality",
+            }
+        ]
+        assert [(stage["stage"], stage["action"], stage["why"]) for stage in tree["stages"]] == [
+            (name, "run", "not done yet") for name in STAGES
+        ]
+        assert tree["writes"]["rows"] is None
+        assert tree["writes"]["told_by"] == "nobody yet: an axis comes from data or from the model"
+        assert tree["jobs"] == {"dataflow": 0, "bigquery": 0}
+        assert (tree["price"]["low"], tree["price"]["high"], tree["price"]["costs"]) == (0, 0, [])
+        assert list(tmp_path.iterdir()) == []
+
+    def test_axes_that_the_job_file_spells_out(self, tmp_path):
+        axes = "input_space={axes: {is_male: {values: ['True', null]}, mother_age: {range: [12, 55], step: 0.5, missing: true},"
+        axes += "plurality: {values: [Single(1)]}, gestation_weeks: {range: [17, 47]}}}"
+        tree = told([f"workspace={tmp_path}", axes])
+        assert (tree["writes"]["rows"], tree["writes"]["told_by"]) == (2 * 88 * 31, "the job file's axes")
+
+    def test_files_are_counted(self, tmp_path):
+        for name, size in (("a-1.csv", 10), ("a-2.csv", 20), ("b.csv", 40)):
+            (tmp_path / name).write_bytes(b"x" * size)
+        (read,) = told(
+            [f"workspace={tmp_path}", f"source={{kind: csv, files: ['{tmp_path}/a-*.csv', '{tmp_path}/a-1.csv']}}"]
+        )["reads"]
+        assert (read["files"], read["bytes"], read["rows"]) == (2, 30, None)
+
+    def test_a_night_that_is_done(self, published):
+        tree = told(published.overrides, SECOND_DATE)
+        assert {stage["stage"]: stage["action"] for stage in tree["stages"]} == dict.fromkeys(STAGES, "skip")
+        assert tree["replaces"] == {"view": "natality_predictions", "run_date": None, "rows": None}
+
+    def test_the_next_night(self, published):
+        before = sorted(str(path) for path in published.folder.rglob("*"))
+        tree = told(published.overrides, SECOND_DATE + datetime.timedelta(days=1))
+        stages = {stage["stage"]: stage["why"] for stage in tree["stages"]}
+        assert stages["prepare"] == "not done yet"
+        assert stages["train"].endswith("of 2026-01-05: no training is due")
+        assert tree["writes"]["rows"] == published.json("plan", "--date", str(SECOND_DATE))["rows"]
+        assert tree["writes"]["told_by"] == f"the plan of {SECOND_DATE}"
+        assert tree["replaces"]["run_date"] == str(SECOND_DATE)
+        assert sorted(str(path) for path in published.folder.rglob("*")) == before
+
+    def test_a_stage_whose_upstream_runs_again(self, published, tmp_path):
+        from shutil import copytree
+
+        copytree(published.folder, tmp_path / "copy", symlinks=True)
+        overrides = [f"workspace={tmp_path}/copy", *published.overrides[1:]]
+        (marker,) = (tmp_path / "copy").glob(f"natality/{FIRST_DATE}/*/plan.json")
+        os.unlink(marker)
+        why = {stage["stage"]: stage["why"] for stage in told(overrides)["stages"]}
+        assert (why["evaluate"], why["plan"], why["precompute"]) == ("done before", "not done yet", "plan runs again")
+
+    def test_the_command(self, tmp_path):
+        result = CliRunner().invoke(app, ["run", NATALITY, "--dry-run", "--set", f"workspace={tmp_path}/new"])
+        assert result.exit_code == 0, result.output
+        assert "nothing is run" in result.stdout
+        assert "price: nothing is billed: all of it runs and stays here" in result.stdout
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestOnTheTwins:
+    IMAGE = "runner={kind: dataflow, project: proj, region: us-central1, sdk_container_image: i}"
+
+    def test_a_bigquery_source_on_dataflow(self, cloud):
+        overrides = [*cloud.overrides(), self.IMAGE]
+        dataset = load_job(NATALITY, overrides).warehouse.dataset
+        options = {"api_endpoint": cloud.bigquery.endpoint}
+        client = bigquery.Client("proj", AnonymousCredentials(), client_options=options)
+        client.query_and_wait(f"CREATE TABLE `proj.{dataset}.births` AS SELECT x FROM UNNEST([1, 2, 3]) AS x")
+        tree = told([*overrides, f"source={{kind: bigquery, table: proj.{dataset}.births}}"])
+        (read,) = tree["reads"]
+        assert (read["name"], read["rows"], read["queried_bytes"]) == (f"proj.{dataset}.births", 3, 0)
+        assert tree["jobs"] == {"dataflow": 4, "bigquery": 4}
+        stages = {stage["stage"]: stage["dataflow_jobs"] for stage in tree["stages"]}
+        assert (stages["prepare"], stages["train"], stages["plan"]) == (["ingest", "transform"], [], [])
+        price = tree["price"]
+        assert 0 < price["low"] < price["high"]
+        assert (price["is_complete"], price["not_known"]) == (False, ["the table's size"])
+
+    def test_it_is_printed_with_its_assumptions(self, cloud):
+        sets = [word for value in [*cloud.overrides(), self.IMAGE] for word in ("--set", value)]
+        result = CliRunner().invoke(app, ["run", NATALITY, "--dry-run", *sets])
+        assert result.exit_code == 0, result.output
+        assert "not known, and not in it: the table's size" in result.stdout
+        assert "list prices of us-central1, without discounts" in result.stdout
+        assert "https://cloud.google.com/dataflow/pricing" in result.stdout
+
+
+class TestPrices:
+    def test_the_table_names_its_pages_and_their_date(self):
+        for service in (LISTED.dataflow, LISTED.bigquery, LISTED.storage):
+            assert service.page.startswith("https://cloud.google.com/")
+            assert service.as_of <= datetime.date.today()
+
+    def test_a_job_may_name_another_table(self, tmp_path):
+        path = tmp_path / "prices.yaml"
+        path.write_text(PRICES.read_text().replace("currency: USD", "currency: EUR"))
+        tree = told([f"workspace={tmp_path}", f"prices={path}"])
+        assert (tree["price"]["currency"], tree["price"]["prices"]) == ("EUR", str(path))
+
+    @pytest.mark.parametrize(("text", "message"), [("currency: [", "not a price table"), ("a: 1", "not a price table")])
+    def test_what_is_no_price_table(self, tmp_path, text, message):
+        path = tmp_path / "prices.yaml"
+        path.write_text(text)
+        with pytest.raises(JobError, match=message):
+            load_prices(path)
+
+    def test_no_table_there(self, tmp_path):
+        with pytest.raises(JobError, match=r"^prices: '.*/away.yaml': no such file or directory"):
+            load_prices(tmp_path / "away.yaml")
+
+    @pytest.mark.parametrize(
+        ("machine_type", "size"),
+        [
+            ("n2-standard-4", (4, 16)),
+            ("n1-standard-2", (2, 7.5)),
+            ("e2-highmem-8", (8, 64)),
+            ("c2-highcpu-16", (16, 16)),
+            ("custom-6-20", (4, 16)),
+        ],
+    )
+    def test_machines(self, machine_type, size):
+        assert pricing.machine_size(machine_type) == size
+
+    def test_dataflow_to_the_cent(self):
+        """An hour of a core's scoring, in one job: a quarter of a machine's hour, and its idle time."""
+        workers, shuffle = pricing.dataflow_costs(sizes(scoring_core_seconds=3600, dataflow_jobs=1), RUNNER, LISTED)
+        hour = 4 * 0.056 + 16 * 0.003557 + 25 * 0.000054
+        assert workers.low == pytest.approx(hour * (0.25 + 3 / 60))
+        assert workers.high == pytest.approx(hour * (0.75 + 5 * 8 / 60))
+        assert (shuffle.low, shuffle.high) == (0, pytest.approx(0.011))
+
+    def test_bigquery_to_the_cent(self):
+        queries, reading, stored = pricing.bigquery_costs(sizes(table_bytes=2**40, read_bytes=2**40, days=15), LISTED)
+        assert (queries.low, queries.high) == (0, 4 * 6.25)
+        assert (reading.low, reading.high) == (0, 1.10)
+        assert (stored.low, stored.high) == (0, pytest.approx(1024 * 0.02 / 2))
+
+    @given(
+        st.integers(0, 10**9), st.floats(0, 10**6), st.integers(0, 10**13), st.integers(0, 10**13), st.integers(1, 400)
+    )
+    def test_low_is_never_above_high_and_more_is_never_cheaper(self, rows, seconds, table, read, days):
+        def costs(factor):
+            more = sizes(
+                example_rows=factor * rows,
+                scoring_core_seconds=factor * seconds,
+                table_bytes=factor * table,
+                read_bytes=factor * read,
+                shard_bytes=factor * table,
+                dataflow_jobs=4,
+                days=days,
+            )
+            found = pricing.dataflow_costs(more, RUNNER, LISTED) + pricing.bigquery_costs(more, LISTED)
+            return found + pricing.storage_costs(more, LISTED)
+
+        once, twice = costs(1), costs(2)
+        assert all(0 <= cost.low <= cost.high for cost in once)
+        assert sum(cost.low for cost in once) <= sum(cost.low for cost in twice)
+        assert sum(cost.high for cost in once) <= sum(cost.high for cost in twice)
