@@ -1,10 +1,11 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
+TWINS := .venv-twins
 BIN := $(VENV)/bin
 TODAY := $(shell date -u +%F)
 
-.PHONY: demo install test test-slow check bench lock clean
+.PHONY: demo install twins try-twins test test-slow test-gcp check bench lock image clean
 
 demo: install
 	$(BIN)/foretable run configs/natality.yaml
@@ -19,11 +20,22 @@ $(VENV)/installed: requirements.lock setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-test: install
+# Servers on loopback that stand for BigQuery and Cloud Storage; tests that need them are skipped without a Python 3.13.
+twins:
+	$(PYTHON) tests/twins/environment.py $(TWINS)
+
+try-twins:
+	$(PYTHON) tests/twins/environment.py $(TWINS) $(if $(filter 1,$(REQUIRE_TWINS)),,--optional)
+
+test: install try-twins
 	$(BIN)/python -m pytest
 
-test-slow: install $(VENV)/bench-installed
+test-slow: install try-twins $(VENV)/bench-installed
 	$(BIN)/python -m pytest -m slow
+
+# On the real Google Cloud: see tests/test_gcp.py for the project, bucket and dataset to name.
+test-gcp: install
+	$(BIN)/python -m pytest -m gcp
 
 check: install
 	$(BIN)/ruff check .
@@ -43,5 +55,13 @@ lock: install
 	$(BIN)/uv pip compile setup.py --extra dev --universal --python-version 3.11 --upgrade --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --quiet --output-file requirements.lock
 
+# The image of the Dockerfile; IMAGE is its name, such as REGION-docker.pkg.dev/PROJECT/REPOSITORY/foretable. Its tag says
+# what is in it, and `foretable doctor` compares that with what is here.
+IMAGE ?= foretable
+IMAGE_PYTHON ?= 3.11
+image:
+	version=$$(sed -n 's/__version__ = "\(.*\)"/\1/p' beam_jobs/__init__.py); beam=$$(sed -n 's/^apache-beam==\([^ ;]*\).*/\1/p' requirements.lock); \
+	docker build --build-arg PYTHON=$(IMAGE_PYTHON) --build-arg BEAM=$$beam --tag $(IMAGE):$$version-py$(IMAGE_PYTHON)-beam$$beam .
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(TWINS) build *.egg-info

@@ -17,7 +17,11 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=setuptools.find_packages(include=["configs*", "transforms*", "models*", "beam_jobs*"]),
-    package_data={"configs": ["*.yaml"]},
+    package_data={
+        "configs": ["*.sql", "*.yaml"],
+        "beam_jobs": ["*.json", "*.yaml"],
+        "beam_jobs.report": ["templates/*"],
+    },
     install_requires=[
         "apache-beam[gcp]>=2.77,<2.78",
         "tensorflow>=2.21,<2.22",
@@ -27,21 +31,26 @@ setuptools.setup(
         "keras>=3.15,<4",
         "google-cloud-aiplatform>=1.165,<2",
         "google-cloud-bigquery>=3.47,<4",
+        "google-cloud-bigquery-storage>=2.43,<3",
+        "google-cloud-storage>=3,<4",
         "duckdb>=2,<3",
+        "Jinja2>=3.1,<4",
+        "matplotlib>=3.10,<4",
         "numpy>=2,<3",
         "pyarrow>=20,<26",
         "pydantic>=2.12,<3",
         "PyYAML>=6,<7",
+        "requests>=2.32,<3",
         "rich>=14",
         "typer>=0.20,<1",
     ],
     extras_require={
-        # Peers of the scoring benchmark; matplotlib draws it.
-        "bench": ["matplotlib>=3.10,<4", "ray[data]>=2.50,<3"],
+        # Peers of the scoring benchmark.
+        "bench": ["ray[data]>=2.50,<3"],
         "dev": [
             "hypothesis>=6.140,<7",
-            "matplotlib>=3.10,<4",
             "mypy>=1.18",
+            "playwright>=1.50",
             "pytest>=8.4",
             "ruff>=0.14",
             "types-PyYAML",

@@ -1,9 +1,10 @@
 """The command line `foretable`."""
 
-from beam_jobs import night_commands, table_commands
+from beam_jobs import doctor_commands, night_commands, report_commands, schema_commands, table_commands
 from beam_jobs.application import app
 
-COMMANDS = (night_commands, table_commands)  # importing them registers their commands
+# Importing them registers their commands.
+COMMANDS = (doctor_commands, night_commands, report_commands, schema_commands, table_commands)
 
 
 def main() -> None:

@@ -1,29 +1,50 @@
 """What the commands of a night do."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs import lineage
+from beam_jobs.acceptances import accept_checks
 from beam_jobs.night import Night, run_stage
-from beam_jobs.stages import evaluate, plan, precompute, prepare, publish, train
+from beam_jobs.reporting import tell_publication, watched
+from beam_jobs.stages import evaluate, monitor, plan, precompute, prepare, publish, train
+from beam_jobs.warehouses import open_warehouse
 from configs.errors import RefusedError
 from configs.job import ForeignJob
 from transforms.scoring.threads import settle_tensorflow_threads
 
-IN_ORDER = (prepare.STAGE, train.STAGE, evaluate.STAGE, plan.STAGE, precompute.STAGE, publish.STAGE)
+IN_ORDER = (
+    prepare.STAGE,
+    train.STAGE,
+    evaluate.STAGE,
+    plan.STAGE,
+    precompute.STAGE,
+    publish.STAGE,
+    monitor.STAGE,
+)
 STAGES = {stage.name: stage for stage in IN_ORDER}
 
 
 def run_night(night: Night) -> dict[str, Any]:
-    """Runs every stage that is not done, up to the published table; returns the last stage's marker."""
+    """Runs every stage that is not done, up to the report on the published table; returns what was published."""
     settle_tensorflow_threads()  # before any stage starts TensorFlow, which settles them for good
     absent = [stage.name for stage in STAGES.values() if not stage.is_part_of(night)]
     if absent:
         night.console.line(f"{', '.join(absent)} are no stages of this night: its model is given (model.saved_model)")
-    for stage in STAGES.values():
-        if stage.is_part_of(night):
-            marker = run_stage(stage, night)
-    return {"run_id": night.run.run_id, "run_date": night.run.run_date.isoformat(), "run_dir": night.run.path, **marker}
+    seen_before = night.run.read_marker(monitor.STAGE.marker)
+    done = {}
+    with watched(night) as progress:
+        open_warehouse(night.job).check()  # before anything is computed that could not be published
+        for stage in STAGES.values():
+            if stage.is_part_of(night):
+                progress.stage = stage.name
+                done[stage.name] = run_stage(stage, night)
+    monitored = done[monitor.STAGE.name]
+    if monitored != seen_before:  # a night that was done before is no news
+        tell_publication(night, monitored)
+    run = {"run_id": night.run.run_id, "run_date": night.run.run_date.isoformat(), "run_dir": night.run.path}
+    return {**run, **done[publish.STAGE.name], "report": monitored["report"]}
 
 
 def run_one_stage(night: Night, name: str) -> dict[str, Any]:
@@ -31,7 +52,15 @@ def run_one_stage(night: Night, name: str) -> dict[str, Any]:
     settle_tensorflow_threads()
     if name == train.STAGE.name and night.train_now and train.STAGE.is_part_of(night):
         run_stage(STAGES["prepare"], night)  # a night on which no training was due has no transform graph yet
+    if name in (precompute.STAGE.name, publish.STAGE.name):
+        open_warehouse(night.job).check()
     return run_stage(STAGES[name], night)
+
+
+def publish_accepting(night: Night, checks: Sequence[str], reason: str | None) -> dict[str, Any]:
+    """Publishes, after a person let the night fail some checks; returns the stage's marker."""
+    accept_checks(night, checks, reason)
+    return run_one_stage(night, publish.STAGE.name)
 
 
 def plan_night(night: Night) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import rich.console
 import rich.progress
 
 PLAIN_INTERVAL_SECONDS = 5.0
+LEAST_PAUSE_SECONDS = 0.2
 
 
 class Console:
@@ -25,10 +26,23 @@ class Console:
         self._screen = os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1)
         self._rich = rich.console.Console(file=self._screen, highlight=False, soft_wrap=True)
         self.log_path: str | None = None
+        self._live: rich.progress.Progress | None = None
 
     def line(self, text: str, style: str | None = None) -> None:
         """Prints one line."""
         self._rich.print(text, style=style, markup=False)
+
+    def ask(self, question: str) -> str:
+        """Asks a person at the terminal, and returns the line that they type; a bar rests meanwhile."""
+        live = self._live
+        if live is not None:
+            live.stop()
+        try:
+            self._rich.print(question, end="", markup=False)
+            return sys.stdin.readline()
+        finally:
+            if live is not None:
+                live.start()
 
     def log_to(self, path: str) -> None:
         """Sends file descriptor 2, and with it all logging, to the end of the file at `path`."""
@@ -41,6 +55,20 @@ class Console:
         self.log_path = path
 
     @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Drops what anybody but the console writes to file descriptor 2 while the block runs, such as TensorFlow."""
+        sys.stderr.flush()
+        before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+
+    @contextlib.contextmanager
     def activity(self, stage: str, what: str) -> Iterator[None]:
         """Shows what is being done while the block runs, where there is nothing to count."""
         if not self._rich.is_terminal:
@@ -49,7 +77,11 @@ class Console:
         columns = (rich.progress.TextColumn(f"{stage:<12} {what}"), rich.progress.TimeElapsedColumn())
         with rich.progress.Progress(*columns, console=self._rich, transient=True) as bar:
             bar.add_task(stage, total=None)
-            yield
+            self._live = bar
+            try:
+                yield
+            finally:
+                self._live = None
 
     @contextlib.contextmanager
     def progress(self, stage: str, unit: str, total: int, done: Callable[[], int]) -> Iterator[None]:
@@ -75,10 +107,15 @@ class Console:
         )
         with rich.progress.Progress(*columns, console=self._rich, transient=True) as bar:
             task = bar.add_task(stage, total=total, counted="")
-            started = time.monotonic()
-            while not stop.wait(0.2):
+            self._live = bar
+            started, pause = time.monotonic(), LEAST_PAUSE_SECONDS
+            while not stop.wait(pause):
+                asked = time.monotonic()
                 count = done()
+                # What takes long to count, such as objects in a bucket, is counted less often.
+                pause = max(LEAST_PAUSE_SECONDS, 10 * (time.monotonic() - asked))
                 bar.update(task, completed=count, counted=_counted(count, total, unit, time.monotonic() - started))
+            self._live = None
 
     def _plain(self, stage: str, unit: str, total: int, done: Callable[[], int], stop: threading.Event) -> None:
         started, shown = time.monotonic(), 0

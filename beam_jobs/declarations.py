@@ -6,9 +6,10 @@ Found before anything is read or trained: the plan, which would stumble on it, c
 import functools
 from collections.abc import Callable
 
+from configs.contract_agreement import declared_outputs
 from configs.errors import JobError
-from configs.job import Job, TrainedJob
-from configs.space import BucketsAxis, RangeAxis, ValuesAxis, interval_columns
+from configs.job import DuckDBWarehouse, Job, TrainedJob
+from configs.space import BucketsAxis, RangeAxis, RowsAxis, ValuesAxis, interval_columns
 from transforms.space.axes import declared_values
 from transforms.sql import referenced_columns
 
@@ -31,8 +32,24 @@ def check_declarations(job: Job) -> None:
         problems += _problems(
             functools.partial(referenced_columns, expression, list(job.read_columns)), "label.expression: "
         )
+    problems += _condition_problems(job)
     if problems:
         raise JobError(*problems)
+
+
+def _condition_problems(job: Job) -> list[str]:
+    """What is wrong with conditions of contracts; BigQuery's dialect is for BigQuery to judge, when it comes to it."""
+    outputs = declared_outputs(job)
+    if not isinstance(job.warehouse, DuckDBWarehouse) or not outputs.is_complete or outputs.unknown_start is not None:
+        return []
+    names = [name for axis in job.input_space.axes.values() if isinstance(axis, RowsAxis) for name in axis.keys]
+    columns = [*names, *space_columns(job), *outputs.types]
+    problems: list[str] = []
+    for name, contract in job.publish.contracts.items():
+        if contract.where is not None:
+            check = functools.partial(referenced_columns, contract.where, columns)
+            problems += _problems(check, f"publish.contracts.{name}.where: ")
+    return problems
 
 
 def space_columns(job: Job) -> list[str]:

@@ -25,7 +25,13 @@ def _job(job_file: str, overrides: list[str] | None) -> Job:
 
 
 def _night(
-    job_file: str, overrides: list[str] | None, date: datetime.datetime | None, console: Console, **settings: Any
+    job_file: str,
+    overrides: list[str] | None,
+    date: datetime.datetime | None,
+    console: Console,
+    tells: bool = False,
+    logs: bool = True,
+    **settings: Any,
 ) -> Any:
     options = settings.get("beam_options", ())
     if options and not options[0].startswith("-"):
@@ -34,9 +40,40 @@ def _night(
     from beam_jobs.night import Night
 
     run_date = date.date() if date is not None else datetime.datetime.now(datetime.UTC).date()
-    night = Night.of(job, job_file, run_date, console, **settings)
-    night.log_noise()  # before anything imports TensorFlow, which is noisy from the first moment
+    try:
+        night = Night.of(job, job_file, run_date, console, **settings)
+    except Exception as error:
+        if tells:
+            from beam_jobs.reporting import tell_no_start
+
+            tell_no_start(job, run_date, error, console)
+        raise
+    if logs:
+        night.log_noise()  # before anything imports TensorFlow, which is noisy from the first moment
     return night
+
+
+def _forecast(
+    job_file: str,
+    overrides: list[str] | None,
+    date: datetime.datetime | None,
+    as_json: bool,
+    console: Console,
+    **settings: Any,
+) -> None:
+    """What `run` would do; it writes nothing, so it takes no lock and has no log."""
+    with console.quiet():
+        night = _night(job_file, overrides, date, console, logs=False, **settings)
+        with _loading(console):
+            from beam_jobs.commands import STAGES
+        from beam_jobs.forecast import forecast
+        from beam_jobs.forecast_tables import print_forecast
+
+        told = forecast(night, STAGES.values())
+    if as_json:
+        print_json(told)
+    else:
+        print_forecast(told)
 
 
 def _loading(console: Console) -> AbstractContextManager[None]:
@@ -63,11 +100,17 @@ def run(
     date: RunDate = None,
     as_json: AsJson = False,
     wait: Wait = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Says what would be read, run, written and paid, and does nothing.")
+    ] = False,
     *,
     console: Console,
 ) -> None:
     """Runs the night: every stage that is not done yet, up to the published table."""
-    night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()))
+    if dry_run:
+        _forecast(job_file, set_, date, as_json, console, beam_options=tuple(beam_options or ()))
+        return
+    night = _night(job_file, set_, date, console, tells=True, beam_options=tuple(beam_options or ()))
     with night.working(wait):  # before the long imports: a second run is told at once
         with _loading(console):
             from beam_jobs.commands import run_night
@@ -104,7 +147,32 @@ _stage_command("prepare", "Reads, checks and splits the examples; analyses and t
 _stage_command("train", "Trains a model on the prepared examples, whether its schedule says so or not.", train_now=True)
 _stage_command("evaluate", "Judges the exported model on the eval split, and blesses it or not.")
 _stage_command("precompute", "Computes the predictions of the whole input space.")
-_stage_command("publish", "Loads tonight's table, verifies it, and switches readers to it.")
+_stage_command("monitor", "Gathers what the night was, and writes its report.")
+
+
+@command
+def publish(
+    job_file: JobFile,
+    beam_options: BeamOptions = None,
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", metavar="CHECK", help="Lets the night fail a check; repeatable.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Why; kept with the night in <job>_runs.")] = None,
+    set_: Overrides = None,
+    date: RunDate = None,
+    as_json: AsJson = False,
+    wait: Wait = False,
+    *,
+    console: Console,
+) -> None:
+    """Loads tonight's table, verifies and checks it, and switches readers to it."""
+    night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()))
+    with night.working(wait):
+        with _loading(console):
+            from beam_jobs.commands import publish_accepting
+        marker = publish_accepting(night, accept or (), reason)
+    if as_json:
+        print_json(marker)
 
 
 @command

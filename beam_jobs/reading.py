@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs import storage
+from beam_jobs.history import NightSummary, list_nights
 from beam_jobs.lookup import Hit, Miss, find, parse_key, published_night
-from beam_jobs.published_axes import read_axes
 from beam_jobs.run_directory import MARKERS, job_folder, read_marker, stages_of
 from beam_jobs.warehouses.base import NightRecord, Warehouse
 from configs.job import Job
 
 STATUS_NIGHTS = 10
-EXAMPLE_ROW = 10_000
 
 
 def look_up(job: Job, warehouse: Warehouse, arguments: Sequence[str]) -> Hit | Miss:
@@ -26,18 +25,23 @@ def write_query(job: Job, warehouse: Warehouse) -> str:
     Raises:
         RefusedError: nothing is published.
     """
-    from beam_jobs.warehouses.key_query import key_query
-
-    record = published_night(warehouse, job.name)
-    offset = min(record.rows // 2, EXAMPLE_ROW)
-    view = f"{job.name}_predictions"
-    (row,) = warehouse.query(f'SELECT * FROM "{view}" LIMIT 1 OFFSET {offset}').to_pylist()
-    return key_query(record, read_axes(record), row)
+    return warehouse.key_query(published_night(warehouse, job.name))
 
 
 def list_runs(job: Job, warehouse: Warehouse) -> list[dict[str, Any]]:
-    """Every night on record, newest first."""
-    return [_brief(record) for record in warehouse.runs(job.name)]
+    """The last nights, newest first: those on record, and those that were refused, failed, or never came to an end."""
+    nights = list_nights(job_folder(job))
+    summaries = {night.run_id: night for night in nights}
+    records = warehouse.runs(job.name)
+    listed = [_brief(record) | _course(summaries.get(record.run_id)) for record in records]
+    on_record = {record.run_id for record in records}
+    listed += [
+        {"job": job.name, "published_at": None, "run_dir": storage.join(job_folder(job), night.run_date, night.run_id)}
+        | night.to_json()
+        for night in nights
+        if night.run_id not in on_record
+    ]
+    return sorted(listed, key=lambda run: (run["run_date"], run["finished_at"] or ""), reverse=True)
 
 
 def roll_back(job: Job, warehouse: Warehouse, run_date: datetime.date) -> dict[str, Any]:
@@ -63,6 +67,12 @@ def job_status(job: Job, warehouse: Warehouse) -> dict[str, Any]:
 def _brief(record: NightRecord) -> dict[str, Any]:
     left_out = ("columns", "axes", "description", "exclude")
     return {name: value for name, value in record.to_json().items() if name not in left_out}
+
+
+def _course(night: NightSummary | None) -> dict[str, Any]:
+    """What the run directory adds to a night's record."""
+    names = ("seconds", "changed_fraction", "drift", "drifted_feature", "bad_rows", "line", "finished_at")
+    return {name: getattr(night, name, None) for name in names}
 
 
 def _progress(run_path: str) -> dict[str, Any]:

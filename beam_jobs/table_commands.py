@@ -8,6 +8,7 @@ import typer
 
 from beam_jobs.application import AsJson, JobFile, Overrides, command, print_json
 from beam_jobs.console import Console
+from beam_jobs.endpoints import use_endpoints
 from configs.errors import MissError
 from configs.job import Job
 from configs.loading import load_job
@@ -15,6 +16,7 @@ from configs.loading import load_job
 
 def _reading(job_file: str, overrides: list[str] | None) -> tuple[Job, Any]:
     job = load_job(job_file, overrides or ())
+    use_endpoints(job)
     from beam_jobs.warehouses import open_warehouse
 
     return job, open_warehouse(job)
@@ -58,8 +60,10 @@ def query(
 ) -> None:
     """Asks the warehouse, read-only."""
     _, warehouse = _reading(job_file, set_)
-    from beam_jobs.tables import print_table
+    from beam_jobs.tables import bytes_text, print_table
 
+    if (size := warehouse.query_bytes(sql)) is not None:
+        console.line(f"the query reads {bytes_text(size)}")
     table = warehouse.query(sql)
     if as_json:
         print_json({"columns": table.column_names, "rows": table.to_pylist()})
@@ -82,7 +86,7 @@ def sql(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, c
 
 @command
 def runs(job_file: JobFile, set_: Overrides = None, as_json: AsJson = False, *, console: Console) -> None:
-    """Lists the nights that were published and are kept."""
+    """Lists the last nights: those that were published, and those that were refused or failed, with what was said."""
     job, warehouse = _reading(job_file, set_)
     from beam_jobs.reading import list_runs
     from beam_jobs.tables import print_runs
@@ -127,6 +131,32 @@ def rollback(
     console.line(f"{job.name}_predictions is the night of {record['run_date']} again ({record['rows']:,} rows)")
     if as_json:
         print_json(record)
+
+
+@command
+def changes(
+    job_file: JobFile,
+    date: Annotated[
+        datetime.datetime | None,
+        typer.Option("--date", formats=["%Y-%m-%d"], help="The night's date; by default the last that was checked."),
+    ] = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    *,
+    console: Console,
+) -> None:
+    """Says what a night changes against the one before, and which checks it passed, published or refused."""
+    job = load_job(job_file, set_ or ())
+    use_endpoints(job)
+    from beam_jobs.changes_file import read_changes
+    from beam_jobs.changes_tables import print_changes
+    from beam_jobs.run_directory import job_folder
+
+    tree = read_changes(job_folder(job), date.date() if date is not None else None)
+    if as_json:
+        print_json(tree)
+    else:
+        print_changes(tree)
 
 
 @command

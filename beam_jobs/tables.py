@@ -9,18 +9,22 @@ import rich.table
 
 from configs.job import Job
 
+HEADLINE_METRICS = ("mae", "rmse", "auc", "accuracy", "log_loss")
+"""Of a model, in one number: the first of these that it has."""
 MOST_ROWS = 50
 PLAIN_WIDTH = 200
 
 
-def _print(*things: Any) -> None:
+def print_things(*things: Any) -> None:
+    """Prints lines and tables one after the other."""
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     console = rich.console.Console(highlight=False, width=width)
     for thing in things:
         console.print(thing, markup=False) if isinstance(thing, str) else console.print(thing)
 
 
-def _pairs(rows: dict[str, str]) -> rich.table.Table:
+def pairs_table(rows: dict[str, str]) -> rich.table.Table:
+    """A line for each name and its value."""
     table = rich.table.Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -29,7 +33,8 @@ def _pairs(rows: dict[str, str]) -> rich.table.Table:
     return table
 
 
-def _table(*headers: str, numeric: tuple[str, ...] = (), title: str | None = None) -> rich.table.Table:
+def columns_table(*headers: str, numeric: tuple[str, ...] = (), title: str | None = None) -> rich.table.Table:
+    """An empty table with these columns."""
     table = rich.table.Table(box=None, title=title, title_justify="left", header_style="bold", pad_edge=False)
     for header in headers:
         table.add_column(header, justify="right" if header in numeric else "left", overflow="fold")
@@ -54,12 +59,12 @@ def seconds_text(seconds: float) -> str:
 
 def print_plan(plan: dict[str, Any]) -> None:
     """The axes, what each transformed feature depends on, then the totals."""
-    axes = _table("axis", "kind", "columns", "rows", "classes", "saves", numeric=("rows", "classes", "saves"))
+    axes = columns_table("axis", "kind", "columns", "rows", "classes", "saves", numeric=("rows", "classes", "saves"))
     for axis in plan["axes"]:
         classes = "" if axis["classes"] is None else f"{axis['classes']:,}"
         saves = "" if axis["factor"] == 1 else f"{axis['factor']:.3g}x"
         axes.add_row(axis["name"], axis["kind"], ", ".join(axis["columns"]), f"{axis['rows']:,}", classes, saves)
-    features = _table("transformed feature", "depends on", "computed")
+    features = columns_table("transformed feature", "depends on", "computed")
     for feature in plan["transformed"]:
         once = "once" if not feature["axes"] else f"once for each row of {' x '.join(feature['axes'])}"
         computed = once if feature["tabulated"] else "for every row"
@@ -72,70 +77,80 @@ def print_plan(plan: dict[str, Any]) -> None:
         "bytes": f"about {bytes_text(plan['bytes'])}",
         "seconds": f"about {seconds_text(plan['seconds'])} on this machine",
     }
-    _print(axes, "", *([features, ""] if plan["transformed"] else []), _pairs(totals))
+    print_things(axes, "", *([features, ""] if plan["transformed"] else []), pairs_table(totals))
 
 
 def print_skew(report: dict[str, Any]) -> None:
     """Mismatches of each feature, then the predictions' difference."""
-    table = _table("feature", "mismatches", numeric=("mismatches",))
+    table = columns_table("feature", "mismatches", numeric=("mismatches",))
     for feature, count in report["mismatches"].items():
         table.add_row(feature, f"{count:,}")
-    _print(table, "", f"{report['rows']:,} rows compared, byte for byte")
-    _print(f"predictions at batch 1 and batch N differ by at most {report['max_relative_difference']:.3g} (relative)")
+    print_things(table, "", f"{report['rows']:,} rows compared, byte for byte")
+    largest = f"{report['max_relative_difference']:.3g} (relative)"
+    print_things(f"predictions at batch 1 and batch N differ by at most {largest}")
 
 
 def print_row(row: dict[str, Any]) -> None:
     """One row of the prediction table, a line a column."""
-    _print(_pairs({column: value_text(value) for column, value in row.items()}))
+    print_things(pairs_table({column: value_text(value) for column, value in row.items()}))
 
 
 def print_table(rows: pa.Table) -> None:
     """The first rows of a query's result."""
     numeric = tuple(f.name for f in rows.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type))
-    table = _table(*rows.column_names, numeric=numeric)
+    table = columns_table(*rows.column_names, numeric=numeric)
     for row in rows.slice(0, MOST_ROWS).to_pylist():
         table.add_row(*(value_text(value) for value in row.values()))
-    _print(table)
+    print_things(table)
     if rows.num_rows > MOST_ROWS:
-        _print(f"… {rows.num_rows - MOST_ROWS:,} more rows; --json prints all")
+        print_things(f"… {rows.num_rows - MOST_ROWS:,} more rows; --json prints all")
 
 
-def print_runs(job: Job, records: list[dict[str, Any]]) -> None:
-    """The nights that are kept, newest first, with the one that readers see marked."""
-    if not records:
-        _print(f"no night of {job.name} is published")
+def print_runs(job: Job, runs: list[dict[str, Any]]) -> None:
+    """The last nights, newest first, with the one that readers see marked; what was said of those without a table."""
+    if not runs:
+        print_things(f"no night of {job.name} has run")
         return
-    table = _table("", "run date", "run id", "status", "rows", "model", "published at", numeric=("rows",))
-    for record in records:
-        mark = "*" if record["status"] == "current" else ""
+    metric = next(
+        (name for name in HEADLINE_METRICS if any(run["metrics"].get(name) is not None for run in runs)), None
+    )
+    numbers = ("rows", "time", *([metric] if metric else []), "changed", "drift")
+    table = columns_table("", "run date", "run id", "status", *numbers, "model", "what was said", numeric=numbers)
+    for run in runs:
+        has_table = run["status"] in ("current", "kept", "expired", "lost")
+        measured = (run["metrics"].get(metric),) if metric else ()
         table.add_row(
-            mark,
-            record["run_date"],
-            record["run_id"],
-            record["status"],
-            f"{record['rows']:,}",
-            record["model_version"],
-            record["published_at"][:19].replace("T", " "),
+            "*" if run["status"] == "current" else "",
+            run["run_date"],
+            run["run_id"],
+            run["status"],
+            "" if run["rows"] is None else f"{run['rows']:,}",
+            "" if run["seconds"] is None else seconds_text(run["seconds"]),
+            *("" if value is None else f"{value:.4g}" for value in measured),
+            "" if run["changed_fraction"] is None else f"{run['changed_fraction']:.2%}",
+            "" if run["drift"] is None else f"{run['drift']:.0%} of its threshold",
+            run["model_version"] or "",
+            "" if has_table else run["line"],
         )
-    _print(table, f"* is what {job.name}_predictions shows")
+    print_things(table, f"* is what {job.name}_predictions shows")
 
 
 def print_status(status: dict[str, Any]) -> None:
     """What is published, then the stages of the last runs."""
     published = status["published"]
     if published is None:
-        _print("nothing is published")
+        print_things("nothing is published")
     else:
-        _print(
+        print_things(
             f"published: the night of {published['run_date']} (run {published['run_id']}), {published['rows']:,} rows"
         )
-        _print(f"view:      {status['view']} in {status['warehouse']}")
+        print_things(f"view:      {status['view']} in {status['warehouse']}")
     if status["nights"]:
-        table = _table("run date", "run id", "finished stages", "next")
+        table = columns_table("run date", "run id", "finished stages", "next")
         for night in status["nights"]:
             ahead = "refused: " + "; ".join(night["refused"]) if night["refused"] else night["next"] or ""
             table.add_row(night["run_date"], night["run_id"], " ".join(night["finished"]), ahead)
-        _print("", table)
+        print_things("", table)
 
 
 def value_text(value: Any) -> str:

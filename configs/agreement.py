@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from configs.contract_agreement import contract_problems
 from configs.features import transformed_name
 from configs.modeling import Multiclass
 from configs.space import BucketsAxis, DistinctAxis, RowsAxis, VocabularyAxis
@@ -25,12 +26,14 @@ def trained_problems(job: "TrainedJob") -> list[Problem]:
     """Everything that does not fit together in a job that trains its model."""
     problems = [*_label_problems(job), *_preprocessing_problems(job), *_slice_problems(job)]
     problems += [*_vocabulary_axis_problems(job), *_buckets_axis_problems(job), *_axis_problems(job)]
+    problems += contract_problems(job)
     return problems or list(_uncovered_features(job))
 
 
 def foreign_problems(job: "ForeignJob") -> list[Problem]:
     """Everything that does not fit together in a job over a model that somebody else made."""
-    return [*_foreign_feature_problems(job), *_foreign_axis_problems(job)] or space_problems(job)
+    problems = [*_foreign_feature_problems(job), *_foreign_axis_problems(job), *contract_problems(job)]
+    return problems or space_problems(job)
 
 
 def _label_problems(job: "TrainedJob") -> Iterator[Problem]:

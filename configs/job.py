@@ -9,10 +9,16 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from configs.agreement import Problem, foreign_problems, space_problems, trained_problems
 from configs.base import Node
 from configs.cloud import BigQueryWarehouse, DataflowRunner, Endpoints
+from configs.contracts import ChangeBudget, CheckName, Contract
 from configs.features import ColumnType, Cross, Embedding, Feature, Label, OneHot, declared_encodings
 from configs.modeling import Evaluation, ForeignModel, Model, Regression, Task
+from configs.monitoring import Drift, Skew
+from configs.monitoring_agreement import monitoring_problems
+from configs.notifying import AnyNotification
+from configs.runner_agreement import runner_problems
 from configs.sources import HashSplit, Source, Split
 from configs.space import Space
+from configs.workspace_agreement import workspace_problems
 
 Name = Annotated[str, pydantic.Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
@@ -54,10 +60,14 @@ class Publish(Node):
     Attributes:
         retention_days: a night's table goes this many days after its run date, but never the one that is published.
         allow_schema_change: lets a night through whose columns differ from the published night's; else it is refused.
+        contracts: that the predictions must keep, by name.
+        changes: how much a night may change against the one that readers see.
     """
 
     retention_days: int = pydantic.Field(default=30, ge=1)
     allow_schema_change: bool = False
+    contracts: dict[CheckName, Contract] = pydantic.Field(default_factory=dict)
+    changes: ChangeBudget = ChangeBudget()
 
 
 class Job(Node):
@@ -66,6 +76,8 @@ class Job(Node):
     Attributes:
         workspace: folder of all run directories.
         features: raw features, in the order of the serving signature and the prediction table.
+        notify: whom a night tells how it ended.
+        prices: file of a price table for `foretable run --dry-run`, in place of the one that comes with the package.
     """
 
     name: Name
@@ -78,12 +90,14 @@ class Job(Node):
     publish: Publish = Publish()
     runner: Runner = DirectRunner()
     endpoints: Endpoints = Endpoints()
+    notify: tuple[AnyNotification, ...] = ()
+    prices: str | None = None
 
     @pydantic.model_validator(mode="after")
     def _agrees(self) -> Self:
         details = [
             InitErrorDetails(type=PydanticCustomError("job", "{message}", {"message": message}), loc=path, input=value)
-            for path, value, message in self.problems()
+            for path, value, message in (*self.problems(), *workspace_problems(self), *runner_problems(self))
         ]
         if details:
             raise pydantic.ValidationError.from_exception_data("Job", details)
@@ -95,8 +109,8 @@ class Job(Node):
 
     def digest(self) -> str:
         """SHA-256 of everything that can change what is published; where it runs and is kept cannot."""
-        text = self.model_dump_json(exclude={"workspace", "warehouse", "runner", "endpoints", "publish"})
-        return hashlib.sha256(text.encode()).hexdigest()
+        elsewhere = {"workspace", "warehouse", "runner", "endpoints", "publish", "notify", "prices"}
+        return hashlib.sha256(self.model_dump_json(exclude=elsewhere).encode()).hexdigest()
 
 
 class TrainedJob(Job):
@@ -106,7 +120,14 @@ class TrainedJob(Job):
         columns: further columns that are read for the label's expression or for slices, with their types.
         preprocessing_fn: `package.module:function` of the team's own tf.Transform function, in place of `transforms`.
         max_bad_rows: rows that may be set aside before `prepare` refuses.
+        schema_file: `schema:`, text file of the schema that the team keeps; what breaks it refuses the night. Without
+            it examples are held against what the last night's were inferred to be, and what breaks that is a warning.
+        traffic: rows that the model is asked about, for `skew`; only features are read, and any may be missing.
+        skew: how far the traffic may be from the train split.
+        drift: how far tonight's train split may be from the last nights'.
     """
+
+    model_config = pydantic.ConfigDict(serialize_by_alias=True)  # `schema` is a name that pydantic has taken
 
     source: Source
     split: Split
@@ -116,17 +137,26 @@ class TrainedJob(Job):
     label: Label
     task: Task = Regression(kind="regression")
     max_bad_rows: int = pydantic.Field(default=0, ge=0)
+    schema_file: str | None = pydantic.Field(default=None, alias="schema")
+    traffic: Source | None = None
+    skew: Skew = Skew()
+    drift: Drift = Drift()
     model: Model = Model()
     evaluation: Evaluation = Evaluation()
 
     def problems(self) -> list[Problem]:
         """What does not fit together between nodes."""
-        return trained_problems(self)
+        return trained_problems(self) or monitoring_problems(self)
 
     @property
     def encodings(self) -> dict[str, OneHot | Embedding]:
         """Encodings that the job file asks for, by transformed feature."""
         return {} if self.preprocessing_fn else declared_encodings(self.features, self.crosses)
+
+    @property
+    def compared_columns(self) -> tuple[str, ...]:
+        """Columns of the examples that say something: all but those which only split them."""
+        return tuple(dict.fromkeys([*self.features, *self.columns, self.label.name]))
 
     @property
     def read_columns(self) -> dict[str, ColumnType]:

@@ -113,10 +113,12 @@ def _path_in_file(location: Sequence[str | int], tree: Any) -> list[str | int]:
     """
     path: list[str | int] = []
     node = tree
+    tagged: Any = None
     for key in location:
-        if isinstance(key, str) and (
-            " " in key or (isinstance(node, dict) and node.get("kind") == key and key not in node)
-        ):
+        if isinstance(key, str) and " " in key:
+            continue
+        if isinstance(node, dict) and node.get("kind") == key and node is not tagged:
+            tagged = node  # a setting may be named like the kind: `{kind: command, command: …}`
             continue
         if isinstance(node, str):  # a shorthand such as `z_score`, whose only tag is itself
             break

@@ -17,6 +17,8 @@ from beam_jobs.console import Console
 
 StandardOptions.DEFAULT_RUNNER = "FnApiRunner"
 
+pytest_plugins = ("twins.fixtures",)
+
 ROOT = pathlib.Path(__file__).parent.parent
 NATALITY = str(ROOT / "configs" / "natality.yaml")
 FIRST_DATE, SECOND_DATE = datetime.date(2026, 1, 5), datetime.date(2026, 1, 6)

@@ -1,6 +1,8 @@
 """Small finished nights for the tests of warehouses and lookups: real axes, real shards, without a model."""
 
+import dataclasses
 import datetime
+import hashlib
 import itertools
 import json
 import pathlib
@@ -82,7 +84,8 @@ def make_night(
         if not is_excluded(point)
     ]
     planned = len(rows)
-    fingerprint = Fingerprint(f"model-{run_id}", "transform", "space")
+    space_hash = hashlib.sha256(repr((axes, exclude)).encode()).hexdigest()
+    fingerprint = Fingerprint(f"model-{run_id}", "transform", space_hash)
     shard_points = shard_blocks * BLOCK_ROWS
     count = -(-len(every) // shard_points)
     (run_dir / "predictions").mkdir()
@@ -121,7 +124,8 @@ def _output(column, position, night_value):
 
 
 def publish(warehouse, night):
-    """The three steps."""
+    """The three steps; the night knows what readers saw when it came."""
+    before = warehouse.before(night)
     warehouse.load(night)
     warehouse.verify(night)
-    return warehouse.switch(night)
+    return warehouse.switch(dataclasses.replace(night, compared_with=before.table if before is not None else None))

@@ -165,7 +165,7 @@ def test_the_night_says_once_what_it_leaves_out(published):
     assert published.night.stderr.count("prepare, train, evaluate are no stages of this night") == 1
     assert "transform graph" not in published.night.stderr  # the plan, which said so, is done
     stages = [line.split()[0] for line in published.night.stderr.splitlines()[2:]]
-    assert stages == ["plan", "precompute", "publish"]
+    assert stages == ["plan", "precompute", "publish", "monitor"]
 
 
 def test_the_table_equals_the_models_own_signature_bit_for_bit(published):
@@ -244,7 +244,7 @@ def test_lookup_and_export_give_arrays(published, tmp_path):
 def test_status_knows_that_the_night_is_done(published):
     status = job_status(published.job, open_warehouse(published.job))
     (night,) = [night for night in status["nights"] if night["run_id"] == published.run_path.name]
-    assert night["finished"] == ["plan", "precompute", "publish"]
+    assert night["finished"] == ["plan", "precompute", "publish", "monitor"]
     assert night["next"] is None
 
 

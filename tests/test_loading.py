@@ -20,7 +20,7 @@ def problems(*overrides):
 
 @pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: path.name)
 def test_shipped_job_files_are_valid(path):
-    assert load_job(path).name == path.stem
+    assert load_job(path).name == path.stem.removesuffix("_gcp")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_shipped_job_files_are_valid(path):
         ("model.training.epochs=0", "model.training.epochs: 0: input should be greater than or equal to 1"),
         (
             "model.training.every=soon",
-            "model.training.every: 'soon': expected run, manual, or a number of days such as 7d",
+            "model.training.every: 'soon': expected run, drift, manual, or a number of days such as 7d",
         ),
         (
             "features.is_male.missing=3",

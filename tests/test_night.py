@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import FIRST_DATE, SECOND_DATE, SMALL, Workspace
 
-STAGES = ("prepare", "train", "evaluate", "plan", "precompute", "publish")
+STAGES = ("prepare", "train", "evaluate", "plan", "precompute", "publish", "monitor")
 
 
 def catalog(workspace):

@@ -18,7 +18,8 @@ from transforms.columns import ARROW_TYPES, graph_inputs
 from transforms.scoring.engine import make_engine
 from transforms.scoring.precompute import PrecomputePredictions
 from transforms.scoring.serving import load_model
-from transforms.scoring.shards import ShardRecord, make_manifest
+from transforms.scoring.shard_records import ShardRecord
+from transforms.scoring.shards import make_manifest
 from transforms.space.axes import Axis
 from transforms.space.blocks import BLOCK_ROWS
 from transforms.space.input_space import InputSpace, save_axes
