@@ -13,11 +13,12 @@ from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
-from beam_jobs import lineage, storage
+from beam_jobs import lineage
 from beam_jobs.night import Night, feature_types
 from beam_jobs.pipelines import Step, run_step
-from beam_jobs.run_directory import RunDirectory
 from beam_jobs.schemas import infer_tonight, keep_schema_line, last_inferred, team_schema
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import RunDirectory
 from configs.job import TrainedJob
 from configs.modeling import Multiclass, Regression
 from configs.sources import SampleSource

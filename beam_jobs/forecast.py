@@ -10,11 +10,12 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from beam_jobs import lineage, pricing, storage
+from beam_jobs import lineage, pricing
 from beam_jobs.night import Night, Stage
-from beam_jobs.run_directory import read_marker
 from beam_jobs.sources import sources_of
 from beam_jobs.warehouses import open_warehouse
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import read_marker
 from configs.cloud import BigQueryWarehouse, DataflowRunner
 from configs.job import ForeignJob, TrainedJob
 from configs.prices import load_prices
@@ -98,8 +99,8 @@ def describe_source(source: Source, night: Night) -> dict[str, Any]:
     if isinstance(source, SampleSource):
         return described | {"name": f"synthetic {source.name}", "rows": source.rows, "bytes": 0}
     if isinstance(source, BigQuerySource):
-        from beam_jobs.warehouses.bigquery_estimates import source_size
-        from beam_jobs.warehouses.bigquery_pins import describe
+        from beam_jobs.warehouses.bigquery.estimates import source_size
+        from beam_jobs.warehouses.bigquery.pins import describe
 
         size = source_size(source, night.job.endpoints)
         name = {"name": describe(source), "queried_bytes": size.queried_bytes}

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import pathlib
 
-from beam_jobs import storage
+from beam_jobs.workspace import storage
 from configs.errors import RefusedError
 from configs.job import ForeignJob
 

@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from beam_jobs import storage
-from beam_jobs.night_files import NightFiles
-from beam_jobs.run_directory import MARKERS
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.night_files import NightFiles
+from beam_jobs.workspace.run_directory import MARKERS
 
 HISTORY_NIGHTS = 30
 

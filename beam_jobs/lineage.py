@@ -3,8 +3,8 @@
 import dataclasses
 import datetime
 
-from beam_jobs import storage
-from beam_jobs.run_directory import RunDirectory, read_marker
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import RunDirectory, read_marker
 from configs.errors import RefusedError
 from configs.job import TrainedJob
 

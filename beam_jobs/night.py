@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from beam_jobs import storage
 from beam_jobs.console import Console
 from beam_jobs.endpoints import use_endpoints
 from beam_jobs.foreign_models import given_model
-from beam_jobs.locking import RunLock
-from beam_jobs.run_directory import MARKERS, RunDirectory, derive_run_id, job_folder
 from beam_jobs.sources import open_source, source_fingerprint, sources_of
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.locking import RunLock
+from beam_jobs.workspace.run_directory import MARKERS, RunDirectory, derive_run_id, job_folder
 from configs.errors import ForetableError, RefusedError
 from configs.features import ColumnType
 from configs.job import ForeignJob, Job, TrainedJob

@@ -54,7 +54,7 @@ def run_step(step: Step, night: Night) -> None:
     """
     runner = night.job.runner
     if isinstance(runner, DataflowRunner):
-        from beam_jobs.dataflow import run_on_dataflow
+        from beam_jobs.dataflow.runner import run_on_dataflow
 
         return run_on_dataflow(step, night, runner)
     step.clear()

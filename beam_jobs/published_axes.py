@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs import storage
 from beam_jobs.warehouses.base import NightRecord, Value
+from beam_jobs.workspace import storage
 from configs.errors import ForetableError
 from configs.space import interval_columns
 

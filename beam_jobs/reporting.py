@@ -13,9 +13,9 @@ from typing import Any
 from beam_jobs.console import Console
 from beam_jobs.history import summarize_night
 from beam_jobs.night import Night
-from beam_jobs.night_files import NightFiles
 from beam_jobs.notifying import night_news, tell
-from beam_jobs.outcome import Outcome, versions_of
+from beam_jobs.workspace.night_files import NightFiles
+from beam_jobs.workspace.outcome import Outcome, versions_of
 from configs.job import Job
 
 

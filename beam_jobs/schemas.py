@@ -10,8 +10,9 @@ import os
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from beam_jobs import lineage, storage
-from beam_jobs.run_directory import RunDirectory, job_folder
+from beam_jobs import lineage
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import RunDirectory, job_folder
 from configs.errors import JobError, RefusedError
 from configs.job import TrainedJob
 from transforms.examples.schema import infer_schema

@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from beam_jobs import storage
-from beam_jobs.run_directory import RunDirectory
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import RunDirectory
 from configs.cloud import Endpoints
 from configs.features import ColumnType
 from configs.job import ForeignJob, Job, TrainedJob
@@ -20,7 +20,7 @@ from configs.sources import BigQuerySource, Source, SourceSplit
 from configs.space import DistinctAxis, RowsAxis
 
 if TYPE_CHECKING:
-    from beam_jobs.warehouses.bigquery_pins import Pin
+    from beam_jobs.warehouses.bigquery.pins import Pin
     from transforms.examples.reading import SourceReader
 
 _PIN_LASTS = datetime.timedelta(hours=40)
@@ -48,7 +48,7 @@ def axis_source(axis: DistinctAxis | RowsAxis) -> Source:
         return axis.rows
     assert axis.distinct != "examples"
     if isinstance(axis.distinct, BigQuerySource):
-        from beam_jobs.warehouses.bigquery_source import distinct_source
+        from beam_jobs.warehouses.bigquery.source import distinct_source
 
         return distinct_source(axis.distinct, axis.columns)
     return axis.distinct
@@ -61,7 +61,7 @@ def source_fingerprint(source: Source, endpoints: Endpoints) -> str:
         RefusedError: a file or table is not there.
     """
     if isinstance(source, BigQuerySource):
-        from beam_jobs.warehouses.bigquery_pins import bigquery_fingerprint
+        from beam_jobs.warehouses.bigquery.pins import bigquery_fingerprint
 
         return bigquery_fingerprint(source, endpoints)
     from transforms.examples.reading import reader_of
@@ -81,7 +81,7 @@ def open_source(
         RefusedError: the source is not there, or lacks a column.
     """
     if isinstance(source, BigQuerySource):
-        from beam_jobs.warehouses.bigquery_source import open_bigquery
+        from beam_jobs.warehouses.bigquery.source import open_bigquery
 
         return open_bigquery(source, _pin(source, run, endpoints), columns, endpoints)
     from transforms.examples.reading import reader_of
@@ -90,7 +90,7 @@ def open_source(
 
 
 def _pin(source: BigQuerySource, run: RunDirectory, endpoints: Endpoints) -> "Pin":
-    from beam_jobs.warehouses.bigquery_pins import Pin, is_there, pin_bigquery
+    from beam_jobs.warehouses.bigquery.pins import Pin, is_there, pin_bigquery
 
     path = run.file("sources", f"{hashlib.sha256(source.model_dump_json().encode()).hexdigest()[:12]}.json")
     if storage.exists(path):

@@ -88,8 +88,8 @@ def measure_read(reader: str, endpoints: Endpoints) -> dict[str, float]:
 def _our_batches(_: str, endpoints: Endpoints) -> Any:
     import apache_beam as beam
 
-    from beam_jobs.warehouses.bigquery_pins import pin_bigquery
-    from beam_jobs.warehouses.bigquery_source import open_bigquery
+    from beam_jobs.warehouses.bigquery.pins import pin_bigquery
+    from beam_jobs.warehouses.bigquery.source import open_bigquery
     from configs.sources import BigQuerySource
     from transforms.examples.readers.rows import Expected
     from transforms.examples.reading import EXAMPLES, ReadExamples
@@ -130,7 +130,7 @@ def _let_beam_reach(endpoints: Endpoints) -> None:
     from apache_beam.io.gcp.internal.clients.bigquery import bigquery_v2_client
     from google.auth.credentials import AnonymousCredentials
 
-    from beam_jobs.warehouses.bigquery_clients import read_client
+    from beam_jobs.warehouses.bigquery.clients import read_client
 
     anonymous = AnonymousCredentials()
     auth._Credentials._credentials_init = True
@@ -148,7 +148,7 @@ def load_table(rows: int, endpoints: Endpoints, folder: pathlib.Path) -> None:
     import pyarrow.parquet as pq
     from google.cloud import bigquery
 
-    from beam_jobs.warehouses.bigquery_clients import bigquery_client
+    from beam_jobs.warehouses.bigquery.clients import bigquery_client
     from transforms.examples.readers.natality_sample import generate_natality
     from transforms.examples.readers.rows import BATCH_ROWS
 
@@ -165,7 +165,7 @@ def load_table(rows: int, endpoints: Endpoints, folder: pathlib.Path) -> None:
 
 def measure_publish(rows: int, endpoints: Endpoints) -> dict[str, float]:
     """Publishes a night of about `rows` rows from `gs://`; the CPU seconds that each step takes in this process."""
-    from beam_jobs.warehouses.bigquery import BigQueryWarehouse as Warehouse
+    from beam_jobs.warehouses.bigquery.warehouse import BigQueryWarehouse as Warehouse
 
     night = _write_night(rows)
     warehouse = Warehouse(

@@ -17,9 +17,9 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.warehouses import duckdb_checks
 from beam_jobs.warehouses.base import Night, NightRecord
 from beam_jobs.warehouses.changes import ComparedOutput, Comparison
+from beam_jobs.warehouses.duckdb import checks as duckdb_checks
 from benchmarks.measuring import peak_bytes_of
 from configs.contracts import AllowedValuesContract, Contract, MonotoneContract, NotNullContract, RangeContract
 from transforms.scoring.shards import Fingerprint, TableColumn, make_manifest, write_shard

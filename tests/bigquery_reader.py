@@ -5,9 +5,9 @@ import pathlib
 
 from google.cloud import bigquery
 
-from beam_jobs import storage
-from beam_jobs.warehouses.bigquery import BigQueryWarehouse
-from beam_jobs.warehouses.bigquery_clients import bigquery_client
+from beam_jobs.warehouses.bigquery.clients import bigquery_client
+from beam_jobs.warehouses.bigquery.warehouse import BigQueryWarehouse
+from beam_jobs.workspace import storage
 from configs.cloud import BigQueryWarehouse as Settings
 
 

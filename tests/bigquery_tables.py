@@ -10,8 +10,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from google.cloud.bigquery_storage_v1 import types
 
-from beam_jobs.warehouses.bigquery_pins import pin_bigquery
-from beam_jobs.warehouses.bigquery_source import open_bigquery
+from beam_jobs.warehouses.bigquery.pins import pin_bigquery
+from beam_jobs.warehouses.bigquery.source import open_bigquery
 from configs.cloud import Endpoints
 from configs.sources import BigQuerySource
 from transforms.examples.reading import read_table

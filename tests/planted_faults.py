@@ -11,7 +11,7 @@ from conftest import NATALITY, ListedConsole
 from beam_jobs.data_checks import check_data
 from beam_jobs.lineage import TrainedModel, model_definition, published_nights
 from beam_jobs.night import Night
-from beam_jobs.run_directory import RunDirectory
+from beam_jobs.workspace.run_directory import RunDirectory
 from configs.loading import load_job
 from transforms.examples.column_summaries import SplitSummary
 from transforms.examples.readers.natality_sample import generate_natality

@@ -12,8 +12,8 @@ from google.protobuf import text_format
 from nights import AXES, COLUMNS, DAY, make_night, publish
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from beam_jobs.run_directory import MARKERS, RunDirectory
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
+from beam_jobs.workspace.run_directory import MARKERS, RunDirectory
 from configs.job import AnyJob
 from configs.loading import parse_job
 from transforms.scoring.shards import TableColumn

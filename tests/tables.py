@@ -1,6 +1,6 @@
 """Both warehouses for the tests that hold for either: DuckDB in a folder, BigQuery on its twin."""
 
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from configs import cloud as cloud_config
 
 WAREHOUSES = ("duckdb", "bigquery")
@@ -10,7 +10,7 @@ def open_tables(request, tmp_path):
     """The warehouse that the fixture is asked for, empty."""
     if request.param == "duckdb":
         return DuckDBWarehouse(str(tmp_path / "warehouse" / "natality.duckdb"))
-    from beam_jobs.warehouses.bigquery import BigQueryWarehouse
+    from beam_jobs.warehouses.bigquery.warehouse import BigQueryWarehouse
 
     cloud = request.getfixturevalue("cloud")
     settings = cloud_config.BigQueryWarehouse(

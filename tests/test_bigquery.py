@@ -13,7 +13,7 @@ import pytest
 from bigquery_reader import Reader, move_to_storage
 from nights import AXES, COLUMNS, DAY, make_night, points, prediction, publish
 
-from beam_jobs import storage
+from beam_jobs.workspace import storage
 from configs.errors import JobError, RefusedError
 from transforms.scoring.shards import TableColumn
 

@@ -11,8 +11,8 @@ from google.auth.exceptions import RefreshError
 from nights import make_night, publish
 from twins import faults
 
-from beam_jobs.warehouses.bigquery_clients import is_transient
-from beam_jobs.warehouses.bigquery_errors import explained
+from beam_jobs.warehouses.bigquery.clients import is_transient
+from beam_jobs.warehouses.bigquery.errors import explained
 from configs.errors import ForetableError, JobError, RefusedError
 
 CAP = "Query exceeded limit for bytes billed: 1000. 10485760 or higher required."

@@ -8,9 +8,9 @@ from bigquery_reader import Reader, move_to_storage
 from nights import make_night, publish
 from test_published_axes import AXES, INTERVALS, TABLE_COLUMNS, Named
 
+from beam_jobs.commands.reading import write_query
 from beam_jobs.lookup import Hit, find
-from beam_jobs.reading import write_query
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from beam_jobs.warehouses.key_query import BigQueryKeys
 from configs.errors import RefusedError
 

@@ -11,9 +11,9 @@ import pytest
 from bigquery_tables import BigQuery
 from google.cloud import bigquery
 
-from beam_jobs.run_directory import RunDirectory
 from beam_jobs.sources import open_source, source_fingerprint
-from beam_jobs.warehouses.bigquery_pins import Pin, pin_bigquery
+from beam_jobs.warehouses.bigquery.pins import Pin, pin_bigquery
+from beam_jobs.workspace.run_directory import RunDirectory
 from configs.errors import JobError
 
 

@@ -15,10 +15,10 @@ import pytest
 from bigquery_tables import BigQuery, tapped
 from conftest import FIRST_DATE, Workspace
 
-from beam_jobs.run_directory import RunDirectory
 from beam_jobs.sources import axis_source, open_source
-from beam_jobs.warehouses.bigquery_pins import pin_bigquery
-from beam_jobs.warehouses.bigquery_source import distinct_source, open_bigquery
+from beam_jobs.warehouses.bigquery.pins import pin_bigquery
+from beam_jobs.warehouses.bigquery.source import distinct_source, open_bigquery
+from beam_jobs.workspace.run_directory import RunDirectory
 from configs.errors import ForetableError, RefusedError
 from configs.features import Feature, Label
 from configs.sources import BigQuerySource, HashSplit

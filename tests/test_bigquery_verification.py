@@ -8,7 +8,7 @@ from nights import AXES, COLUMNS, make_night, points
 from test_verification import drop, in_place_of, is_excluded, replace_value, twice
 
 from beam_jobs.warehouses.base import NightRecord
-from beam_jobs.warehouses.bigquery_verification import verify_loaded
+from beam_jobs.warehouses.bigquery.verification import verify_loaded
 from configs.errors import RefusedError
 from transforms.scoring.shards import TableColumn
 
@@ -109,7 +109,7 @@ def test_a_rows_axis_with_keys_of_its_own(tmp_path, verify):
 
 
 def test_an_axis_too_long_to_compare_is_said_so(tmp_path, verify, monkeypatch):
-    monkeypatch.setattr("beam_jobs.warehouses.bigquery_verification._MOST_AXIS_ROWS", 2)
+    monkeypatch.setattr("beam_jobs.warehouses.bigquery.verification._MOST_AXIS_ROWS", 2)
     (keys,) = [check for check in verify(make_night(tmp_path)).checks if check.name == "keys"]
     assert "the 4 rows of " in keys.finding
     assert keys.finding.endswith("01-weeks.parquet are not compared one by one")

@@ -9,11 +9,11 @@ import pytest
 from nights import AXES, COLUMNS, DAY, make_night, points, publish
 from tables import WAREHOUSES, open_tables
 
-from beam_jobs.warehouses import duckdb_checks
 from beam_jobs.warehouses.base import NightRecord
 from beam_jobs.warehouses.changes import ComparedOutput, Comparison, common_outputs, why_incomparable
 from beam_jobs.warehouses.dialects import PERCENTS
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb import checks as duckdb_checks
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from transforms.scoring.shards import TableColumn
 
 ONE_OUTPUT = Comparison((ComparedOutput("weight", ("weight",), 0.5),), (("sex",), ("sex", "children")))

@@ -98,7 +98,7 @@ def test_an_expired_night_leaves_nothing_to_compare_with(tmp_path, warehouse):
 
 
 def test_the_view_says_what_it_is(tmp_path):
-    from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+    from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 
     warehouse = DuckDBWarehouse(str(tmp_path / "natality.duckdb"))
     publish(warehouse, night(tmp_path, 0))

@@ -11,9 +11,10 @@ from google.auth import exceptions
 from google.auth.credentials import AnonymousCredentials
 from twins.proxy import LostReplyError, proxy
 
-from beam_jobs import cloud_storage, endpoints, storage
-from beam_jobs.cloud_storage import ChangedError
-from beam_jobs.cloud_storage_errors import explained_text
+from beam_jobs import endpoints
+from beam_jobs.workspace import cloud_storage, storage
+from beam_jobs.workspace.cloud_storage import ChangedError
+from beam_jobs.workspace.cloud_storage_errors import explained_text
 from configs.errors import ForetableError
 from transforms.files import create_atomically
 

@@ -9,7 +9,7 @@ from nights import AXES, COLUMNS, make_night, points
 from tables import WAREHOUSES, open_tables
 from test_changes import CLASSES, class_values, with_values
 
-from beam_jobs.warehouses import duckdb_checks
+from beam_jobs.warehouses.duckdb import checks as duckdb_checks
 from configs.contracts import Contract
 from configs.errors import JobError
 from configs.loading import load_job, parse_job

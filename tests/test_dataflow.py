@@ -18,12 +18,13 @@ from apache_beam.options.pipeline_options import (
 from conftest import NATALITY, ListedConsole
 from twins.dataflow import dataflow_server
 
-from beam_jobs import dataflow, storage
-from beam_jobs.dataflow_options import dataflow_options
-from beam_jobs.dataflow_service import DataflowService
+from beam_jobs.dataflow import runner as dataflow
+from beam_jobs.dataflow.options import dataflow_options
+from beam_jobs.dataflow.service import DataflowService
 from beam_jobs.night import Night
 from beam_jobs.pipelines import Step, run_step
-from beam_jobs.run_directory import RunDirectory, job_folder
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import RunDirectory, job_folder
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.loading import load_job
 
@@ -310,7 +311,7 @@ class Terminal:
 
 
 def test_a_service_that_is_not_there_is_one_line(storage_twin, twin, monkeypatch):
-    monkeypatch.setattr("beam_jobs.dataflow_service._RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("beam_jobs.dataflow.service._RETRY_SECONDS", 0.1)
     night = night_of(storage_twin.url(), "http://localhost:9")
     with pytest.raises(ForetableError, match=r"^dataflow in proj, us-central1: cannot find the jobs of this night: "):
         run_step(squares(night, [1]), night)

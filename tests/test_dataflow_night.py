@@ -14,7 +14,7 @@ from cloud_nights import CloudWorkspace, shard_hashes
 from conftest import FIRST_DATE, SMALL, Workspace
 from twins.dataflow import dataflow_server
 
-from beam_jobs import cloud_storage
+from beam_jobs.workspace import cloud_storage
 from transforms.examples.readers.natality_sample import generate_natality
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 from nights import AXES, COLUMNS, DAY, make_night, points, prediction, publish
 
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from configs.errors import ForetableError, JobError, RefusedError
 from transforms.scoring.shards import TableColumn
 
@@ -27,7 +27,7 @@ ONE_DAY = datetime.timedelta(days=1)
 def processes():
     """Starts processes in milliseconds, because they inherit the imports."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nights", "beam_jobs.warehouses.duckdb"])
+    context.set_forkserver_preload(["nights", "beam_jobs.warehouses.duckdb.warehouse"])
     with pytest.MonkeyPatch.context() as patch:  # the fork server's imports do not see this process's sys.path
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         first = context.Process(target=int)

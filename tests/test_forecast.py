@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from beam_jobs import pricing
 from beam_jobs.cli import app
-from beam_jobs.commands import STAGES
+from beam_jobs.commands.nights import STAGES
 from beam_jobs.forecast import PRICES, forecast
 from beam_jobs.night import Night
 from configs.cloud import DataflowRunner

@@ -20,13 +20,13 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from beam_jobs.commands import check_skew, run_night, run_one_stage
+from beam_jobs.commands.nights import check_skew, run_night, run_one_stage
+from beam_jobs.commands.reading import job_status
+from beam_jobs.commands.tables import value_text
 from beam_jobs.console import Console
 from beam_jobs.foreign_models import check_unchanged, given_model
 from beam_jobs.night import Night
-from beam_jobs.reading import job_status
 from beam_jobs.stages.plan import build_space
-from beam_jobs.tables import value_text
 from beam_jobs.warehouses import open_warehouse
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.features import Feature

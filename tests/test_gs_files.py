@@ -10,7 +10,7 @@ import pytest
 from test_shards import BLOCKS, FINGERPRINT, SHARD, check, write
 from twins.proxy import proxy
 
-from beam_jobs import cloud_storage, storage
+from beam_jobs.workspace import cloud_storage, storage
 from transforms.files import create_atomically, open_raw, upload_folder
 from transforms.local_copies import local_folder
 from transforms.scoring.shards import check_shard

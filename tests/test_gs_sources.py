@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam_jobs import storage
+from beam_jobs.workspace import storage
 from configs.errors import RefusedError
 from configs.sources import CsvSource, ParquetSource, TFRecordSource
 from transforms.examples.readers.rows import BadRow, Expected

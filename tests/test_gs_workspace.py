@@ -12,10 +12,10 @@ import time
 import pytest
 from conftest import FIRST_DATE, SMALL, ListedConsole, Workspace
 
-from beam_jobs import cloud_storage, leases, storage
-from beam_jobs.leases import Holder
 from beam_jobs.night import Night, Stage, run_stage
-from beam_jobs.run_directory import MARKERS
+from beam_jobs.workspace import cloud_storage, leases, storage
+from beam_jobs.workspace.leases import Holder
+from beam_jobs.workspace.run_directory import MARKERS
 from configs.errors import ForetableError, RefusedError
 from configs.loading import load_job
 

@@ -8,12 +8,12 @@ import pytest
 from nights import DAY
 from report_nights import ONE_DAY, changes_tree, make_job, write_night
 
+from beam_jobs.commands.reading import list_runs
+from beam_jobs.commands.tables import print_runs
 from beam_jobs.history import list_nights, summarize_night
-from beam_jobs.night_files import NightFiles
-from beam_jobs.reading import list_runs
-from beam_jobs.run_directory import MARKERS
-from beam_jobs.tables import print_runs
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
+from beam_jobs.workspace.night_files import NightFiles
+from beam_jobs.workspace.run_directory import MARKERS
 
 
 def summary_of(run):

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from conftest import FIRST_DATE, SECOND_DATE, SMALL, Workspace
 
-from beam_jobs import run_directory
+from beam_jobs.workspace import run_directory
 
 pytestmark = pytest.mark.slow
 

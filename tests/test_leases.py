@@ -14,16 +14,16 @@ import time
 
 import pytest
 
-from beam_jobs import cloud_storage, leases, storage
-from beam_jobs.leases import Holder, leased
-from beam_jobs.locking import RunLock, locked
-from beam_jobs.run_directory import RunDirectory
+from beam_jobs.workspace import cloud_storage, leases, storage
+from beam_jobs.workspace.leases import Holder, leased
+from beam_jobs.workspace.locking import RunLock, locked
+from beam_jobs.workspace.run_directory import RunDirectory
 from configs.errors import ForetableError, RefusedError
 
 ROOT = pathlib.Path(__file__).parent.parent
 HOLD = """
 import sys, time
-from beam_jobs.locking import locked
+from beam_jobs.workspace.locking import locked
 with locked(sys.argv[1], "natality"):
     print("held", flush=True)
     time.sleep(600)

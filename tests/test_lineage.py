@@ -6,7 +6,7 @@ import pytest
 from conftest import NATALITY
 
 from beam_jobs.lineage import last_blessed_model, model_definition, model_of, model_to_reuse
-from beam_jobs.run_directory import RunDirectory
+from beam_jobs.workspace.run_directory import RunDirectory
 from configs.errors import RefusedError
 from configs.loading import load_job
 

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from beam_jobs import storage
+from beam_jobs.workspace import storage
 from transforms.local_copies import local_folder
 
 

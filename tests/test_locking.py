@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from beam_jobs.locking import locked
+from beam_jobs.workspace.locking import locked
 from configs.errors import ForetableError, RefusedError
 
-HOLD = "import sys, time\nfrom beam_jobs.locking import locked\nwith locked(sys.argv[1], 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
+HOLD = "import sys, time\nfrom beam_jobs.workspace.locking import locked\nwith locked(sys.argv[1], 'x'):\n    print('held', flush=True)\n    time.sleep(60)"
 
 
 @pytest.fixture

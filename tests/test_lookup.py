@@ -11,7 +11,7 @@ import pytest
 from nights import AXES, COLUMNS, DAY, make_night, points, prediction, publish
 
 from beam_jobs.lookup import Fault, Hit, Miss, find, parse_key
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from configs.errors import ForetableError, JobError, RefusedError
 from transforms.scoring.shards import TableColumn
 
@@ -214,7 +214,7 @@ def test_an_axis_that_is_gone_is_named(tmp_path):
 
 
 def test_a_lookup_does_not_wait_for_the_import_of_beam_or_tensorflow():
-    code = "import sys, beam_jobs.lookup, beam_jobs.warehouses.duckdb as _; print({'apache_beam', 'tensorflow'} & set(sys.modules))"
+    code = "import sys, beam_jobs.lookup, beam_jobs.warehouses.duckdb.warehouse as _; print({'apache_beam', 'tensorflow'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
 

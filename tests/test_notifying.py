@@ -16,8 +16,8 @@ from report_nights import make_job, write_night
 
 from beam_jobs.night import Night
 from beam_jobs.notifying import night_news, tell
-from beam_jobs.outcome import Outcome
 from beam_jobs.reporting import tell_no_start, tell_publication, watched
+from beam_jobs.workspace.outcome import Outcome
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.job import Job
 from configs.loading import parse_job

@@ -8,10 +8,10 @@ from nights import AXES, COLUMNS, DAY, make_night, points, publish
 from test_changes import CLASSES, class_values, with_values
 from test_contracts import contracts
 
-from beam_jobs.changes_file import changes_tree
-from beam_jobs.changes_tables import print_changes
+from beam_jobs.commands.changes_tables import print_changes
 from beam_jobs.prediction_checks import check_names, check_predictions
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
+from beam_jobs.workspace.changes_file import changes_tree
 from configs.contract_agreement import DeclaredOutputs
 from configs.contracts import ChangeBudget
 from transforms.scoring.shards import TableColumn

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from nights import COLUMNS, DAY, make_night, points, prediction, publish
 
+from beam_jobs.commands.reading import write_query
 from beam_jobs.lookup import Fault, Hit, Miss, find
 from beam_jobs.published_axes import PublishedAxis, interval_text, read_axes
-from beam_jobs.reading import write_query
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from configs.errors import JobError, RefusedError
 from transforms.scoring.shards import TableColumn
 

@@ -28,7 +28,7 @@ from beam_jobs.report.sections.verdict import make_verdict
 from beam_jobs.report.subject import Subject
 from beam_jobs.report.wording import fraction_text, number
 from beam_jobs.report.writing import MOST_BYTES, SECTIONS, write_report
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from transforms.scoring.shards import TableColumn
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -9,8 +9,8 @@ from nights import DAY
 from report_nights import ONE_DAY, changes_tree, write_night
 
 from beam_jobs.report.writing import write_report
-from beam_jobs.storage import write_json
-from beam_jobs.warehouses.duckdb import DuckDBWarehouse
+from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
+from beam_jobs.workspace.storage import write_json
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from beam_jobs.run_directory import RunDirectory, derive_run_id
+from beam_jobs.workspace.run_directory import RunDirectory, derive_run_id
 from configs.errors import RefusedError
 from configs.loading import load_job
 

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from beam_jobs import storage
+from beam_jobs.workspace import storage
 from configs.errors import ForetableError
 
 

@@ -10,7 +10,7 @@ import pytest
 from nights import AXES, BLOCK_ROWS, COLUMNS, make_night, points
 
 from beam_jobs.warehouses.base import NightRecord
-from beam_jobs.warehouses.verification import check_shards, verify_table
+from beam_jobs.warehouses.duckdb.verification import check_shards, verify_table
 from configs.errors import JobError, RefusedError
 from transforms.scoring.shards import TableColumn
 

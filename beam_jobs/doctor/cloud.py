@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 
 import beam_jobs
-from beam_jobs import cloud_storage, storage
-from beam_jobs.cloud_storage import split_path
 from beam_jobs.doctor import permissions
 from beam_jobs.doctor.findings import Finding
 from beam_jobs.endpoints import credentials
 from beam_jobs.warehouses import open_warehouse
+from beam_jobs.workspace import cloud_storage, storage
+from beam_jobs.workspace.cloud_storage import split_path
 from configs.cloud import BigQueryWarehouse, DataflowRunner
 from configs.errors import ForetableError
 from configs.job import Job
@@ -89,10 +89,10 @@ def runner_checks(job: Job, job_file: str) -> Iterator[Finding]:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from beam_jobs.console import Console
-    from beam_jobs.dataflow_options import dataflow_options
-    from beam_jobs.dataflow_service import DataflowService
+    from beam_jobs.dataflow.options import dataflow_options
+    from beam_jobs.dataflow.service import DataflowService
     from beam_jobs.night import Night
-    from beam_jobs.run_directory import RunDirectory, job_folder
+    from beam_jobs.workspace.run_directory import RunDirectory, job_folder
 
     runner = job.runner
     assert isinstance(runner, DataflowRunner), runner
@@ -139,7 +139,7 @@ def image_checks(runner: DataflowRunner) -> Iterator[Finding]:
 
 def leftover_checks(job: Job) -> Iterator[Finding]:
     """Tables of this job that nothing names and nothing will delete."""
-    from beam_jobs.warehouses.bigquery_leftovers import orphan_tables
+    from beam_jobs.warehouses.bigquery.leftovers import orphan_tables
 
     node = job.warehouse
     assert isinstance(node, BigQueryWarehouse), node

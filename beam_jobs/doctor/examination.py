@@ -59,7 +59,7 @@ def _model_check(job: ForeignJob) -> Iterator[Finding]:
 
 
 def _location_checks(job: Job) -> Iterator[Finding]:
-    from beam_jobs.cloud_storage import bucket_location
+    from beam_jobs.workspace.cloud_storage import bucket_location
 
     dataset = job.warehouse.location if isinstance(job.warehouse, BigQueryWarehouse) else None
     region = job.runner.region if isinstance(job.runner, DataflowRunner) else None

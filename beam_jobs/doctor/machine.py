@@ -9,10 +9,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from beam_jobs import storage
+from beam_jobs.commands.tables import bytes_text
 from beam_jobs.doctor.findings import Finding
-from beam_jobs.run_directory import job_folder
-from beam_jobs.tables import bytes_text
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import job_folder
 from configs.cloud import BigQueryWarehouse
 from configs.job import Job
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from beam_jobs.tables import pairs_table, print_things
+from beam_jobs.commands.tables import pairs_table, print_things
 
 _SHOWN = {"ok": "OK", "warn": "warn", "fail": "FAIL"}
 

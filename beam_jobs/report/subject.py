@@ -4,12 +4,12 @@ import dataclasses
 import functools
 from typing import Any
 
-from beam_jobs import storage
 from beam_jobs.history import NightSummary, list_nights, summarize_night
-from beam_jobs.night_files import NightFiles
 from beam_jobs.published_axes import PublishedAxis, read_axes
 from beam_jobs.report.feature_statistics import Datasets, FeatureStatistics, read_statistics
 from beam_jobs.warehouses.base import Column, NightRecord, Warehouse
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.night_files import NightFiles
 
 _MOST_READ = ("current", "kept")
 

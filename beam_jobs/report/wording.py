@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from beam_jobs.commands.tables import bytes_text, seconds_text
 from beam_jobs.published_axes import number_text
-from beam_jobs.tables import bytes_text, seconds_text
 
 __all__ = [
     "bytes_text",

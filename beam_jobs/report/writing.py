@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 
-from beam_jobs import storage
 from beam_jobs.report.parts import Note, Section
 from beam_jobs.report.rendering import MOST_BYTES, render
 from beam_jobs.report.sections.anomalies import anomalies_section
@@ -20,6 +19,7 @@ from beam_jobs.report.sections.timing import stages_section
 from beam_jobs.report.sections.verdict import make_verdict
 from beam_jobs.report.subject import Subject
 from beam_jobs.warehouses.base import Warehouse
+from beam_jobs.workspace import storage
 
 REPORT = "report.html"
 SECTIONS: dict[str, Callable[[Subject], Section | None]] = {

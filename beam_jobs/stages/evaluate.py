@@ -3,12 +3,13 @@
 import dataclasses
 from typing import Any
 
-from beam_jobs import artifacts, lineage, storage
+from beam_jobs import lineage
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import Step, run_step
-from beam_jobs.run_directory import RunDirectory
 from beam_jobs.stages import prepare, train
 from beam_jobs.warehouses import open_warehouse
+from beam_jobs.workspace import artifacts, storage
+from beam_jobs.workspace.run_directory import RunDirectory
 from configs.errors import RefusedError
 from configs.outputs import model_outputs
 from transforms.evaluation.blessing import Blessing, judge

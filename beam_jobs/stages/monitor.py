@@ -4,10 +4,10 @@ from typing import Any
 
 from beam_jobs.history import summarize_night
 from beam_jobs.night import Night, Stage
-from beam_jobs.night_files import NightFiles
-from beam_jobs.outcome import Outcome, Status, versions_of
 from beam_jobs.reporting import try_to_report
 from beam_jobs.stages import publish
+from beam_jobs.workspace.night_files import NightFiles
+from beam_jobs.workspace.outcome import Outcome, Status, versions_of
 
 
 def run(night: Night) -> dict[str, Any]:

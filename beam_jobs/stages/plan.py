@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from beam_jobs import artifacts, storage
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.sources import axis_source
 from beam_jobs.stages import prepare, train
+from beam_jobs.workspace import artifacts, storage
 from configs.job import ForeignJob, Job
 from configs.space import BucketsAxis
 from transforms.examples.reading import read_table

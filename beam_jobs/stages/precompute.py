@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from beam_jobs import artifacts, storage
 from beam_jobs.foreign_models import GivenModel, check_unchanged
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import Step, run_step
 from beam_jobs.stages import evaluate, plan, train
+from beam_jobs.workspace import artifacts, storage
 from configs.errors import ForetableError
 from transforms.scoring.precompute import PrecomputePredictions
 from transforms.scoring.shard_records import ShardRecord

@@ -6,12 +6,13 @@ from typing import Any
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from beam_jobs import lineage, storage
+from beam_jobs import lineage
 from beam_jobs.data_checks import check_data, read_statistics
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import Step, run_here, run_step
-from beam_jobs.run_directory import MARKERS
 from beam_jobs.schemas import schema_text
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import MARKERS
 from configs.errors import RefusedError
 from configs.modeling import Multiclass
 from configs.sources import SourceSplit

@@ -5,13 +5,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from beam_jobs import artifacts, storage
-from beam_jobs.acceptances import read_accepted
-from beam_jobs.changes_file import CHANGES_FILE, changes_tree
 from beam_jobs.night import Night, Stage
 from beam_jobs.prediction_checks import PredictionReport, check_predictions
 from beam_jobs.stages import evaluate, plan, precompute
 from beam_jobs.warehouses import base, open_warehouse
+from beam_jobs.workspace import artifacts, storage
+from beam_jobs.workspace.acceptances import read_accepted
+from beam_jobs.workspace.changes_file import CHANGES_FILE, changes_tree
 from configs.contract_agreement import declared_outputs
 from configs.errors import RefusedError
 from configs.job import TrainedJob

@@ -13,9 +13,10 @@ import sys
 import tempfile
 from typing import Any
 
-from beam_jobs import lineage, storage
+from beam_jobs import lineage
 from beam_jobs.night import Night, Stage
 from beam_jobs.stages import prepare
+from beam_jobs.workspace import storage
 from configs.errors import ForetableError
 from transforms.files import upload_folder
 

@@ -3,12 +3,12 @@
 import datetime
 from collections.abc import Callable, Sequence
 
+from beam_jobs.commands.tables import HEADLINE_METRICS
 from beam_jobs.history import NightSummary
 from beam_jobs.report.drawing import BAD, EVAL, GOOD, SOFT, TONIGHT, css, panel, svg_of
 from beam_jobs.report.parts import Cell, Key, Picture, Pictures, Row, Section, Table, Tone, table
 from beam_jobs.report.subject import Subject
 from beam_jobs.report.wording import count_text, fraction_text, number, seconds_text, shortened
-from beam_jobs.tables import HEADLINE_METRICS
 
 _TONES: dict[str, Tone] = {
     "published": "good",

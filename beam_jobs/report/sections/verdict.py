@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Any
 
+from beam_jobs.commands.tables import HEADLINE_METRICS
 from beam_jobs.report.constant_predictor import constant_metrics
 from beam_jobs.report.parts import Commands, Figure, Figures, Note, Tone
 from beam_jobs.report.subject import Subject
 from beam_jobs.report.wording import count_text, fraction_text, number, seconds_text
-from beam_jobs.tables import HEADLINE_METRICS
 
 _WORDS: dict[str, tuple[str, Tone]] = {
     "published": ("Published", "good"),

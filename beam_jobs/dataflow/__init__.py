@@ -1,0 +1,1 @@
+"""Steps of a stage as jobs on Dataflow."""

@@ -1,0 +1,1 @@
+"""Prediction tables in a BigQuery dataset, and examples read from BigQuery."""

@@ -1,0 +1,1 @@
+"""Prediction tables in an embedded DuckDB catalog over a night's shards."""
