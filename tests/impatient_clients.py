@@ -1,0 +1,14 @@
+"""Imported before anything else where trials run: clients wait less, for an answer and for their next try.
+
+What they do is what they do in earnest; a trial of 60 seconds' silence would only take that long.
+"""
+
+from beam_jobs.warehouses.bigquery import clients as bigquery_clients
+from beam_jobs.workspace import cloud_storage
+
+PATIENCE_SECONDS = 3.0
+
+cloud_storage.TIMEOUT_SECONDS = (PATIENCE_SECONDS, PATIENCE_SECONDS)
+bigquery_clients.CALL_TIMEOUT_SECONDS = PATIENCE_SECONDS
+for retry in (cloud_storage._RETRY, bigquery_clients.RETRY):
+    retry._initial, retry._maximum = 0.02, 0.2
