@@ -68,6 +68,13 @@ def test_the_job_with_a_given_model_is_valid():
     assert isinstance(parse_job(yaml.safe_load(block)), ForeignJob)
 
 
+def test_the_cloud_job_differs_as_its_page_says():
+    here, there = ((ROOT / "configs" / name).read_text().splitlines() for name in ("natality.yaml", "natality_gcp.yaml"))
+    added = [line for line in there if line not in here and not line.startswith("#")]
+    (shown,) = re.findall(r"```\n(workspace: .*?)```", (ROOT / "docs" / "cloud.md").read_text(), re.DOTALL)
+    assert shown.splitlines() == added
+
+
 def test_every_command_is_documented_and_every_documented_one_exists(help_text):
     existing = set(re.findall(r"^  (\w+) ", help_text.partition("Commands:\n")[2].partition("\n\n")[0], re.MULTILINE))
     table = README.partition("## The commands")[2].partition("Common options")[0]
