@@ -1,9 +1,12 @@
 """Both warehouses for the tests that hold for either: DuckDB in a folder, BigQuery on its twin."""
 
+import pytest
+
 from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from configs import cloud as cloud_config
 
-WAREHOUSES = ("duckdb", "bigquery")
+# The twin takes seconds for what DuckDB does in milliseconds.
+WAREHOUSES = ("duckdb", pytest.param("bigquery", marks=pytest.mark.slow))
 
 
 def open_tables(request, tmp_path):

@@ -90,6 +90,7 @@ def test_tables_and_columns_say_what_they_are(tmp_path, cloud):
     assert reader.table("natality_runs").description == "Every published night of natality"
 
 
+@pytest.mark.slow
 def test_runs_and_history_keep_the_nights(tmp_path, reader):
     for night in nights(tmp_path, 3, metrics={"mae": 0.75, "r2": float("nan")}):
         publish(reader.warehouse, night)
@@ -113,6 +114,7 @@ def test_runs_and_history_keep_the_nights(tmp_path, reader):
     assert [record.run_id for record in reader.warehouse.runs("natality")] == ["r2", "r1", "r0"]
 
 
+@pytest.mark.slow
 def test_history_has_one_run_for_each_date_and_columns_of_all_nights(tmp_path, reader):
     first, second = (make_night(tmp_path, run_id=run_id, night_value=i) for i, run_id in enumerate(["a", "b"]))
     grams = (*COLUMNS[:-1], TableColumn("grams", "float", "output"))
@@ -147,6 +149,7 @@ def test_the_same_night_again_changes_nothing(tmp_path, reader):
     assert reader.rows() == table_of()
 
 
+@pytest.mark.slow
 def test_other_predictions_of_the_same_run_go_to_a_table_of_their_own(tmp_path, reader):
     """Such as of a model that was trained again: readers never see rows that nobody has verified."""
     publish(reader.warehouse, make_night(tmp_path / "once"))
@@ -160,6 +163,7 @@ def test_other_predictions_of_the_same_run_go_to_a_table_of_their_own(tmp_path, 
     assert reader.table("natality_20240101_a1").expires > NOW
 
 
+@pytest.mark.slow
 def test_a_changed_schema_needs_a_reason(tmp_path, reader):
     publish(reader.warehouse, make_night(tmp_path))
     grams = (*COLUMNS[:-1], TableColumn("grams", "float", "output"))
@@ -173,6 +177,7 @@ def test_a_changed_schema_needs_a_reason(tmp_path, reader):
     assert reader.table("natality_20240102_a1").expires is None
 
 
+@pytest.mark.slow
 def test_a_night_that_comes_late_does_not_hide_a_newer_one(tmp_path, reader):
     early, newer = nights(tmp_path, 2)
     publish(reader.warehouse, newer)
@@ -198,6 +203,7 @@ def test_rollback_and_forward_again(tmp_path, reader):
     assert reader.read("SELECT run_id FROM natality_runs WHERE status = 'current'") == [("r1",)]
 
 
+@pytest.mark.slow
 def test_rollback_to_a_night_that_is_not_kept_says_which_are(tmp_path, reader):
     for night in nights(tmp_path, 2):
         publish(reader.warehouse, night)
@@ -207,6 +213,7 @@ def test_rollback_to_a_night_that_is_not_kept_says_which_are(tmp_path, reader):
         reader.warehouse.rollback("other", DAY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [pytest.param("local", marks=pytest.mark.slow), "gs"])
 def test_retention_deletes_old_nights_but_never_the_current_one(tmp_path, reader, in_storage, place):
     kept = [in_storage(night) if place == "gs" else night for night in nights(tmp_path, 4)]
@@ -238,6 +245,7 @@ def test_retention_deletes_old_nights_but_never_the_current_one(tmp_path, reader
     assert reader.warehouse.expire("natality", DAY + 4 * ONE_DAY, retention_days=2) == ()
 
 
+@pytest.mark.slow
 def test_a_night_that_has_expired_is_published_anew(tmp_path, reader):
     first, second = nights(tmp_path, 2)
     publish(reader.warehouse, first)
@@ -251,6 +259,7 @@ def test_a_night_that_has_expired_is_published_anew(tmp_path, reader):
     assert reader.rows() == table_of(0)
 
 
+@pytest.mark.slow
 def test_retention_of_nothing_makes_nothing(reader):
     assert reader.warehouse.expire("natality", DAY, retention_days=1) == ()
     assert reader.names() == []
@@ -258,6 +267,7 @@ def test_retention_of_nothing_makes_nothing(reader):
     assert reader.warehouse.runs("natality") == ()
 
 
+@pytest.mark.slow
 def test_nothing_of_ours_inherits_the_datasets_expiry(tmp_path, reader):
     dataset = reader.client.get_dataset(reader.warehouse.location)
     dataset.default_table_expiration_ms = 3_600_000
@@ -266,6 +276,7 @@ def test_nothing_of_ours_inherits_the_datasets_expiry(tmp_path, reader):
     assert {name: reader.table(name).expires for name in reader.names()} == dict.fromkeys(reader.names())
 
 
+@pytest.mark.slow
 def test_two_jobs_share_a_dataset(tmp_path, reader):
     publish(reader.warehouse, make_night(tmp_path))
     publish(reader.warehouse, make_night(tmp_path, job="taxi", run_id="b1", night_value=5))
@@ -275,6 +286,7 @@ def test_two_jobs_share_a_dataset(tmp_path, reader):
     assert reader.warehouse.expire("taxi", DAY + 99 * ONE_DAY, retention_days=1) == ()
 
 
+@pytest.mark.slow
 def test_one_run_is_published_to_two_datasets_of_a_project(tmp_path, cloud):
     """Both want the same job id, which a project has once."""
     for _ in range(2):
@@ -315,6 +327,7 @@ def test_queries_read_and_nothing_else(tmp_path, reader):
     assert reader.rows() == table_of()
 
 
+@pytest.mark.slow
 def test_export_is_a_duckdb_file_of_its_own(tmp_path, reader):
     columns = (*COLUMNS, TableColumn("parts", "float[]", "output"))
     publish(reader.warehouse, make_night(tmp_path, columns=columns, rewrite=with_parts))

@@ -14,6 +14,8 @@ from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from beam_jobs.warehouses.key_query import BigQueryKeys
 from configs.errors import RefusedError
 
+pytestmark = pytest.mark.slow  # the twin takes seconds for a night; `test_bigquery.py` has the quick ones
+
 KEYS = {
     "a hit": {"sex": "True", "age": "29", "siblings": "0", "weeks": "38"},
     "at an edge": {"sex": "False", "age": "20", "siblings": "1", "weeks": "38"},

@@ -15,6 +15,8 @@ from nights import AXES, DAY, make_night, points, prediction, publish
 
 from configs.errors import ForetableError
 
+pytestmark = pytest.mark.slow  # the twin takes seconds for a night; `test_bigquery.py` has the quick ones
+
 ONE_DAY = datetime.timedelta(days=1)
 
 

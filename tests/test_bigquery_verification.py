@@ -12,6 +12,8 @@ from beam_jobs.warehouses.bigquery.verification import verify_loaded
 from configs.errors import RefusedError
 from transforms.scoring.shards import TableColumn
 
+pytestmark = pytest.mark.slow  # the twin takes seconds for a night; `test_bigquery.py` has the quick ones
+
 EXCLUDE = "sex = 'True' AND children = 2"
 WHOLE = 8  # blocks in a shard: all of them
 

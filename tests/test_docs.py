@@ -69,7 +69,9 @@ def test_the_job_with_a_given_model_is_valid():
 
 
 def test_the_cloud_job_differs_as_its_page_says():
-    here, there = ((ROOT / "configs" / name).read_text().splitlines() for name in ("natality.yaml", "natality_gcp.yaml"))
+    here, there = (
+        (ROOT / "configs" / name).read_text().splitlines() for name in ("natality.yaml", "natality_gcp.yaml")
+    )
     added = [line for line in there if line not in here and not line.startswith("#")]
     (shown,) = re.findall(r"```\n(workspace: .*?)```", (ROOT / "docs" / "cloud.md").read_text(), re.DOTALL)
     assert shown.splitlines() == added

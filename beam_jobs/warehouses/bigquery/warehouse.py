@@ -1,6 +1,6 @@
 """Prediction tables in a BigQuery dataset: a table a night, and views that show readers one of them.
 
-`bigquery_loading` makes a night's table, `bigquery_verification` proves it, `bigquery_nights` shows it to readers.
+`loading` makes a night's table, `verification` proves it, `nights` shows it to readers.
 """
 
 import dataclasses
