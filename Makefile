@@ -5,7 +5,7 @@ TWINS := .venv-twins
 BIN := $(VENV)/bin
 TODAY := $(shell date -u +%F)
 
-.PHONY: demo install twins try-twins test test-slow test-gcp check bench lock image clean
+.PHONY: demo install twins try-twins test test-slow test-faults test-gcp check bench lock image clean
 
 demo: install
 	$(BIN)/foretable run configs/natality.yaml
@@ -32,6 +32,10 @@ test: install try-twins
 
 test-slow: install try-twins $(VENV)/bench-installed
 	$(BIN)/python -m pytest -m slow
+
+# Every fault at every call, of which test-slow tries a part: about an hour.
+test-faults: install try-twins
+	FORETABLE_ALL_FAULTS=1 $(BIN)/python -m pytest -m slow tests/test_cloud_faults.py
 
 # On the real Google Cloud: see tests/test_gcp.py for the project, bucket and dataset to name.
 test-gcp: install

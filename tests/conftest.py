@@ -10,10 +10,15 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
+import hypothesis
 import pytest
 from apache_beam.options.pipeline_options import StandardOptions
 
 from beam_jobs.console import Console
+
+# A busy machine makes an example slow, not wrong.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 StandardOptions.DEFAULT_RUNNER = "FnApiRunner"
 

@@ -17,7 +17,7 @@ from beam_jobs.sources import source_fingerprint, sources_of
 from beam_jobs.workspace.run_directory import derive_run_id
 from configs.loading import load_job
 
-LONGEST_COMMAND_SECONDS = 300
+LONGEST_COMMAND_SECONDS = 900
 LEFT_OUT = (
     "examples/",
     "transformed_examples/",

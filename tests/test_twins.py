@@ -12,7 +12,8 @@ import pytest
 from google.api_core.exceptions import NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, storage
-from twins.faults import Faults, lost_reply, once
+from google.cloud.storage.retry import DEFAULT_RETRY
+from twins.faults import Faults, first_tries, lost_reply, once
 from twins.processes import ROOT, accepts_tcp
 
 
@@ -38,6 +39,19 @@ def test_one_of_two_writers_finds_no_object(bucket, write, request):
     assert ["412" in str(error) for error in lost] == [True] * 7, lost
     (winner,) = [n for n, attempt in enumerate(tries) if not attempt.exception()]
     assert blob.download_as_bytes() == b"%d" % winner
+
+
+@pytest.mark.parametrize("write", [storage.Blob.upload_from_string, write_resumably], ids=["at_once", "resumable"])
+def test_a_write_whose_reply_was_lost_is_answered(storage_twin, write, request):
+    weather = Faults()
+    with weather.before(storage_twin.endpoint) as (address,):
+        client = storage.Client("proj", AnonymousCredentials(), client_options={"api_endpoint": address})
+        blob = client.bucket(storage_twin.bucket).blob(f"lost reply {request.node.callspec.id}")
+        weather.start(first_tries(lost_reply))
+        write(blob, b"content" * 1000, retry=DEFAULT_RETRY)
+        assert weather.happened > 0
+        weather.stop()
+        assert blob.download_as_bytes() == b"content" * 1000
 
 
 def test_a_write_over_a_known_generation(bucket):

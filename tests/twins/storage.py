@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import email
+import gc
 import json
 import pathlib
 import re
@@ -62,11 +63,16 @@ def preconditions() -> Answer:
 
     Calls that carry a precondition are taken one at a time, so that of two writers exactly one finds no object.
     https://cloud.google.com/storage/docs/request-preconditions
+    A resumable upload that is finished says so again when asked again, for whom the first answer did not reach.
+    https://cloud.google.com/storage/docs/performing-resumable-uploads#status-check
     """
-    one_at_a_time, uploads = threading.Lock(), {}
+    one_at_a_time, uploads, finished = threading.Lock(), {}, {}
 
     def answer(request: Request, forward: Forward) -> Reply:
-        with one_at_a_time:  # the emulator itself does one thing at a time, too
+        with one_at_a_time, no_collection():  # the emulator itself does one thing at a time, too
+            upload = request.query.get("upload_id")
+            if upload in finished:
+                return finished[upload]
             target = _target(request, uploads)
             for name, wanted in request.query.items():
                 if condition := CONDITION.match(name):
@@ -77,6 +83,8 @@ def preconditions() -> Answer:
                     if (found == wanted) == bool(negated):
                         return _error(304 if negated else 412, f"{name}={wanted}, found {found}")
             reply = forward(request)
+            if upload and reply.status == 200:
+                finished[upload] = reply
             for name, value in reply.headers:
                 if name.lower() == "location" and target:
                     started = urllib.parse.parse_qs(urllib.parse.urlsplit(value).query)
@@ -84,6 +92,19 @@ def preconditions() -> Answer:
             return reply
 
     return answer
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Keeps garbage from being collected: a file of Beam's that was never closed uploads its rest when it is.
+
+    That call would come here, from a thread that waits for it while it holds up all others.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _target(request: Request, uploads: dict) -> tuple[str, ...] | None:
