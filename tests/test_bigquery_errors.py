@@ -174,9 +174,10 @@ def test_neither_library_is_imported_for_the_other():
     )
     found = {
         name: json.loads(subprocess.check_output([sys.executable, "-c", program.format(name)]))
-        for name in ("duckdb", "bigquery", "bigquery_clients")
+        for name in ("duckdb.warehouse", "bigquery.warehouse", "bigquery.clients")
     }
-    assert found == {"duckdb": [], "bigquery": ["google.cloud.bigquery"], "bigquery_clients": ["google.cloud.bigquery"]}
+    cloud = ["google.cloud.bigquery"]
+    assert found == {"duckdb.warehouse": [], "bigquery.warehouse": cloud, "bigquery.clients": cloud}
 
 
 def test_a_refused_step_says_no_more_than_its_line(cloud, tmp_path):
