@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,9 @@ from beam_jobs.console import Console
 # A busy machine makes an example slow, not wrong.
 hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
+
+# What a shell starts in the background ignores interrupts, and so would the tests that send themselves one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StandardOptions.DEFAULT_RUNNER = "FnApiRunner"
 
