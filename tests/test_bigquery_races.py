@@ -6,6 +6,7 @@ Dying is an exception that nothing catches, in place of a call or of its reply. 
 import concurrent.futures
 import datetime
 import itertools
+import os
 import threading
 
 import pytest
@@ -65,8 +66,9 @@ def check_record(reader, current, kept):
     assert [name for name in nights if reader.table(name).expires is None] == [n for n in nights if n.endswith(current)]
 
 
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)], ids=["some calls", "all calls"])
-def test_a_night_that_dies_at_any_call_is_finished_by_the_next_try(cloud, tmp_path, monkeypatch, every):
+def test_a_night_that_dies_at_any_call_is_finished_by_the_next_try(cloud, tmp_path, monkeypatch):
+    """At every call with `make test-faults`."""
+    every = 1 if os.environ.get("FORETABLE_ALL_FAULTS") == "1" else 11
     reader, deaths = Reader(cloud), Deaths(monkeypatch)
 
     def night_of(number):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from twins.proxy import Answer, Forward, LostReplyError, Reply, Request, proxy, reset
 
-SILENCE_SECONDS = 2.0
+SILENCE_SECONDS = 1.0
 REASONS = {401: "authError", 403: "accessDenied", 429: "rateLimitExceeded", 500: "internalError", 503: "backendError"}
 
 
