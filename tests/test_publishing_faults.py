@@ -63,13 +63,12 @@ def check(reader, night_value, dates):
     assert lasting == {runs[-1][2], "natality_runs"}
 
 
-@pytest.mark.parametrize("fault", [lost_reply, refusal(503)], ids=lambda fault: fault.__name__)
-def test_every_call_has_a_fault_at_its_first_try(cloud, weather, reader, tmp_path, fault):
+def test_the_reply_of_every_call_is_lost_at_its_first_try(cloud, weather, reader, tmp_path):
     warehouse = BigQueryWarehouse(reader.settings, weather.endpoints, retention_days=30)
     for number, status in ((0, ["current"]), (1, ["kept", "current"])):
         settings = {"run_date": DAY + number * ONE_DAY, "run_id": f"a{number}", "night_value": number}
         night = in_storage(cloud, tmp_path / str(number), **settings)
-        weather.start(first_tries(fault))
+        weather.start(first_tries(lost_reply))
         publish(warehouse, night)
         warehouse.expire("natality", night.run_date, 30)
         weather.stop()
@@ -77,12 +76,11 @@ def test_every_call_has_a_fault_at_its_first_try(cloud, weather, reader, tmp_pat
         check(reader, number, list(enumerate(status)))
 
 
-@pytest.mark.parametrize("call", [19, 27])
-def test_refused_from_some_call_on_and_published_by_the_next_try(cloud, weather, reader, tmp_path, call):
+def test_refused_in_the_middle_and_published_by_the_next_try(cloud, weather, reader, tmp_path):
     warehouse = BigQueryWarehouse(reader.settings, weather.endpoints, retention_days=30)
     publish(warehouse, in_storage(cloud, tmp_path / "0", run_id="a0"))
     night = in_storage(cloud, tmp_path / "1", run_id="a1", run_date=DAY + ONE_DAY, night_value=1)
-    weather.start(from_call(call, DENIED))
+    weather.start(from_call(25, DENIED))  # the night is loaded and verified, and on record
     with pytest.raises(ForetableError, match=r"permission .*denied"):
         publish(warehouse, night)
     weather.stop()
