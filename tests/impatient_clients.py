@@ -3,6 +3,8 @@
 What they do is what they do in earnest; a trial of 60 seconds' silence would only take that long.
 """
 
+from google.cloud.bigquery import client as bigquery_client
+
 from beam_jobs.warehouses.bigquery import clients as bigquery_clients
 from beam_jobs.workspace import cloud_storage
 
@@ -12,3 +14,5 @@ cloud_storage.TIMEOUT_SECONDS = (PATIENCE_SECONDS, PATIENCE_SECONDS)
 bigquery_clients.CALL_TIMEOUT_SECONDS = PATIENCE_SECONDS
 for retry in (cloud_storage._RETRY, bigquery_clients.RETRY):
     retry._initial, retry._maximum = 0.02, 0.2
+# BigQuery's client raises what it is told to this for a query's results.
+bigquery_client._MIN_GET_QUERY_RESULTS_TIMEOUT = PATIENCE_SECONDS
