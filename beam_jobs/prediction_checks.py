@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from beam_jobs.warehouses.base import Cell, Night, NightRecord, Value, Warehouse
+from beam_jobs.warehouses.base import Cell, Night, NightRecord, Warehouse
 from beam_jobs.warehouses.changes import (
     Changes,
     ComparedOutput,
@@ -16,7 +16,7 @@ from beam_jobs.warehouses.changes import (
     common_outputs,
     why_incomparable,
 )
-from beam_jobs.warehouses.contracts import SHOWN_ROWS, Violations
+from beam_jobs.warehouses.contracts import SHOWN_ROWS, ExampleRow, Violations
 from configs.contract_agreement import DeclaredOutputs
 from configs.contracts import (
     GONE_ROWS,
@@ -26,14 +26,6 @@ from configs.contracts import (
     SumsToOneContract,
     changes_check,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """A row that a check found, by its key, with what was found there."""
-
-    key: Mapping[str, Value]
-    found: Mapping[str, Cell]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +48,7 @@ class PredictionCheck:
     rows: int
     of: int
     limit: float | None = None
-    examples: tuple[Example, ...] = ()
+    examples: tuple[ExampleRow, ...] = ()
     accepted: str | None = None
 
     @property
@@ -159,7 +151,7 @@ def _contract_checks(violations: Sequence[Violations]) -> Iterator[PredictionChe
             finding=f"{found.breaks if found.broken else found.holds} in {rows}",
             rows=found.broken,
             of=found.judged,
-            examples=tuple(Example(row.key, row.found) for row in found.worst),
+            examples=found.worst,
         )
 
 
@@ -200,7 +192,7 @@ def _budget_checks(changes: Changes, comparison: Comparison, budget: ChangeBudge
             is_any = output.is_class or output.threshold == 0
             what = "is another" if is_any else f"moved by more than {output.threshold:g}"
             movers = [mover for mover in changes.movers[output.name] if _has_changed(mover, output)]
-            examples = tuple(Example(mover.key, _moved(mover, output)) for mover in movers[:SHOWN_ROWS])
+            examples = tuple(ExampleRow(mover.key, _moved(mover, output)) for mover in movers[:SHOWN_ROWS])
             changed = overall.outputs[output.name].changed
             name = changes_check(output.name)
             yield _budget_check(name, f"{output.name} {what}", changed, overall.common, limit, examples)
@@ -216,11 +208,11 @@ def _budget_checks(changes: Changes, comparison: Comparison, budget: ChangeBudge
         ),
     ):
         if limit is not None:
-            yield _budget_check(name, what, rows, of, limit, tuple(Example(key, {}) for key in keys))
+            yield _budget_check(name, what, rows, of, limit, tuple(ExampleRow(key, {}) for key in keys))
 
 
 def _budget_check(
-    name: str, what: str, rows: int, of: int, limit: float, examples: tuple[Example, ...]
+    name: str, what: str, rows: int, of: int, limit: float, examples: tuple[ExampleRow, ...]
 ) -> PredictionCheck:
     passed = rows <= limit * of
     fraction = rows / of if of else 0.0
@@ -240,7 +232,7 @@ def _moved(mover: Mover, output: ComparedOutput) -> dict[str, Cell]:
     return moved
 
 
-def _example_text(example: Example) -> str:
+def _example_text(example: ExampleRow) -> str:
     key = " ".join(f"{name}={'NULL' if value is None else repr(value)}" for name, value in example.key.items())
     found = " ".join(f"{name}={_value_text(value)}" for name, value in example.found.items())
     return f"{key}: {found}" if found else key

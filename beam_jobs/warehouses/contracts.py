@@ -19,8 +19,8 @@ SHOWN_ROWS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class BrokenRow:
-    """A row that breaks a contract, by its key, with the values that do."""
+class ExampleRow:
+    """A row that a check found, by its key, with the values that it found there."""
 
     key: Mapping[str, Value]
     found: Mapping[str, Cell]
@@ -44,7 +44,7 @@ class Violations:
     breaks: str
     judged: int
     broken: int
-    worst: tuple[BrokenRow, ...] = ()
+    worst: tuple[ExampleRow, ...] = ()
 
 
 def count_violations(
@@ -83,7 +83,7 @@ def count_violations(
     return tuple(violations)
 
 
-def _worst_rows(ask: Ask, dialect: Dialect, columns: Sequence[Column], clause: Clause) -> tuple[BrokenRow, ...]:
+def _worst_rows(ask: Ask, dialect: Dialect, columns: Sequence[Column], clause: Clause) -> tuple[ExampleRow, ...]:
     keys = [column.name for column in columns if column.role == "key"]
     quoted = [dialect.quote(name) for name in keys]
     selected = [f"{name} AS key_{index}" for index, name in enumerate(quoted)]
@@ -95,7 +95,7 @@ def _worst_rows(ask: Ask, dialect: Dialect, columns: Sequence[Column], clause: C
         f"WHERE {clause.judged} AND {clause.broken} ORDER BY {', '.join(order)} LIMIT {SHOWN_ROWS}"
     )
     return tuple(
-        BrokenRow(
+        ExampleRow(
             {name: row[f"key_{index}"] for index, name in enumerate(keys)},
             {name: row[f"found_{index}"] for index, name in enumerate(clause.shown)},
         )
