@@ -57,14 +57,9 @@ def watched(night: Night, tells: bool = True) -> Iterator[Progress]:
 def try_to_report(night: Night) -> str | None:
     """Writes the report and returns its path, or None where it cannot be made."""
     with _only_warning(night.console, "no report", f"`foretable report {night.job_file}` tries again"):
-        from beam_jobs.report.writing import write_report
-        from beam_jobs.warehouses import open_warehouse
+        from beam_jobs.report.writing import readable_warehouse, write_report
 
-        warehouse = None
-        with contextlib.suppress(Exception):  # a night may have failed because the warehouse is not there
-            opened = open_warehouse(night.job)
-            opened.runs(night.job.name)
-            warehouse = opened
+        warehouse = readable_warehouse(night.job, night.console.line)
         return write_report(night.job_file, night.run.path, warehouse)
     return None
 

@@ -1,9 +1,8 @@
 """The command that makes a night's report again, and opens it. It needs neither Beam nor TensorFlow."""
 
-import contextlib
 import datetime
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,7 +32,7 @@ def report(
     job = load_job(job_file, set_ or ())
     from beam_jobs.endpoints import use_endpoints
     from beam_jobs.history import list_nights
-    from beam_jobs.report.writing import write_report
+    from beam_jobs.report.writing import readable_warehouse, write_report
     from beam_jobs.workspace.run_directory import job_folder
     from beam_jobs.workspace.storage import is_local, join
 
@@ -46,7 +45,7 @@ def report(
         what = f"no night of {date.date()}" if date is not None else "no night yet"
         raise RefusedError(f"{folder}: {what}; run `foretable run {job_file}`")
     night = nights[0]
-    warehouse = _warehouse(job, console)
+    warehouse = readable_warehouse(job, console.line)
     path = write_report(job_file, join(folder, night.run_date, night.run_id), warehouse, output)
     console.line(f"{path}: the night of {night.run_date}, {night.status}")
     if as_json:
@@ -55,15 +54,3 @@ def report(
         if not is_local(path):
             raise RefusedError(f"{path}: a browser opens local files only; add --output report.html")
         typer.launch(pathlib.Path(path).resolve().as_uri())
-
-
-def _warehouse(job: Any, console: Console) -> Any:
-    """The warehouse, or None where it does not answer: the report then says what it can without it."""
-    from beam_jobs.warehouses import open_warehouse
-
-    with contextlib.suppress(Exception):
-        warehouse = open_warehouse(job)
-        warehouse.runs(job.name)
-        return warehouse
-    console.line("warning: the warehouse does not answer; the report is without its pictures", "yellow")
-    return None

@@ -20,6 +20,7 @@ from beam_jobs.report.sections.verdict import make_verdict
 from beam_jobs.report.subject import Subject
 from beam_jobs.warehouses.base import Warehouse
 from beam_jobs.workspace import storage
+from configs.job import Job
 
 REPORT = "report.html"
 SECTIONS: dict[str, Callable[[Subject], Section | None]] = {
@@ -35,6 +36,20 @@ SECTIONS: dict[str, Callable[[Subject], Section | None]] = {
     "The last nights": history_section,
     "Lineage": provenance_section,
 }
+
+
+def readable_warehouse(job: Job, say: Callable[[str, str], None]) -> Warehouse | None:
+    """The job's warehouse, or None where it does not answer, with a warning that says why: a report does without."""
+    from beam_jobs.warehouses import open_warehouse
+
+    try:
+        warehouse = open_warehouse(job)
+        warehouse.runs(job.name)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        say(f"warning: the report is without what the warehouse would show: {reason}", "yellow")
+        return None
+    return warehouse
 
 
 def write_report(job_file: str, run_path: str, warehouse: Warehouse | None, output: str | None = None) -> str:
