@@ -41,7 +41,8 @@ def model_definition(job: TrainedJob) -> str:
     """Digest of what makes another model: features, label, task, preprocessing, network, training."""
     fields = {"features", "columns", "crosses", "preprocessing_fn", "label", "task", "model"}
     tree = job.model_dump(mode="json", include=fields)
-    tree["model"]["training"].pop("every")
+    for name in ("every", *job.model.training.ELSEWHERE):
+        tree["model"]["training"].pop(name, None)
     return storage.digest_of(tree)
 
 

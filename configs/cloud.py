@@ -17,12 +17,16 @@ class Endpoints(Node):
         bigquery_storage: `host:port` of the Storage Read API, by gRPC without TLS.
         storage: `http://host:port` of Cloud Storage.
         dataflow: `http://localhost:port`, with the word localhost.
+        vertex: `http://host:port` of Vertex AI's REST API.
+        logging: `http://host:port` of Cloud Logging's REST API.
     """
 
     bigquery: str | None = pydantic.Field(default=None, pattern=r"^https?://[^/]+$")
     bigquery_storage: str | None = pydantic.Field(default=None, pattern=r"^[^/:]+:[0-9]+$")
     storage: str | None = pydantic.Field(default=None, pattern=r"^https?://[^/]+$")
     dataflow: str | None = pydantic.Field(default=None, pattern=r"^https?://[^/]+$")
+    vertex: str | None = pydantic.Field(default=None, pattern=r"^https?://[^/]+$")
+    logging: str | None = pydantic.Field(default=None, pattern=r"^https?://[^/]+$")
 
 
 class BigQueryWarehouse(Node):

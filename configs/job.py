@@ -15,22 +15,15 @@ from configs.modeling import Evaluation, ForeignModel, Model, Regression, Task
 from configs.monitoring import Drift, Skew
 from configs.monitoring_agreement import monitoring_problems
 from configs.notifying import AnyNotification
+from configs.precomputing import PipelinePrecompute, Precompute
 from configs.runner_agreement import runner_problems
 from configs.sources import HashSplit, Source, Split
 from configs.space import Space
+from configs.vertex import Vertex
+from configs.vertex_agreement import vertex_problems
 from configs.workspace_agreement import workspace_problems
 
 Name = Annotated[str, pydantic.Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-
-
-class Precompute(Node):
-    """How predictions are computed.
-
-    Attributes:
-        shard_blocks: blocks of 65,536 points in one Parquet file.
-    """
-
-    shard_blocks: int = pydantic.Field(default=16, ge=1)
 
 
 class DuckDBWarehouse(Node):
@@ -84,11 +77,13 @@ class Job(Node):
     description: str = ""
     workspace: str = "workspace"
     features: dict[Name, Feature] = pydantic.Field(min_length=1)
+    model: Model | ForeignModel
     input_space: Space
-    precompute: Precompute = Precompute()
+    precompute: Precompute = PipelinePrecompute()
     warehouse: Warehouse = DuckDBWarehouse()
     publish: Publish = Publish()
     runner: Runner = DirectRunner()
+    vertex: Vertex | None = None
     endpoints: Endpoints = Endpoints()
     notify: tuple[AnyNotification, ...] = ()
     prices: str | None = None
@@ -97,7 +92,12 @@ class Job(Node):
     def _agrees(self) -> Self:
         details = [
             InitErrorDetails(type=PydanticCustomError("job", "{message}", {"message": message}), loc=path, input=value)
-            for path, value, message in (*self.problems(), *workspace_problems(self), *runner_problems(self))
+            for path, value, message in (
+                *self.problems(),
+                *workspace_problems(self),
+                *runner_problems(self),
+                *vertex_problems(self),
+            )
         ]
         if details:
             raise pydantic.ValidationError.from_exception_data("Job", details)
@@ -109,7 +109,10 @@ class Job(Node):
 
     def digest(self) -> str:
         """SHA-256 of everything that can change what is published; where it runs and is kept cannot."""
-        elsewhere = {"workspace", "warehouse", "runner", "endpoints", "publish", "notify", "prices"}
+        places = ("workspace", "warehouse", "runner", "vertex", "endpoints", "publish", "notify", "prices")
+        elsewhere: dict[str, Any] = dict.fromkeys(places, True) | {"precompute": set(self.precompute.ELSEWHERE)}
+        if isinstance(self.model, Model):
+            elsewhere["model"] = {"training": set(self.model.training.ELSEWHERE)}
         return hashlib.sha256(self.model_dump_json(exclude=elsewhere).encode()).hexdigest()
 
 

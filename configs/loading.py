@@ -2,6 +2,7 @@
 
 import difflib
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,23 @@ from configs.errors import JobError
 from configs.job import AnyJob, ForeignJob, Job, TrainedJob
 
 _ANY_JOB: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(AnyJob)
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes `on` and `off`, `yes` and `no` for the words that they are, as YAML 1.2 does: `on` is a setting's name."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the class that it is of
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
+def read_yaml(text: str) -> Any:
+    """The tree that a job file's text says; raises what yaml raises."""
+    return yaml.load(text, _Loader)
 
 
 def load_job(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> Job:
@@ -29,7 +47,7 @@ def load_job(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> Job:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise JobError(f"{path}: cannot read the job file: {reason}") from error
     try:
-        tree = yaml.safe_load(text)
+        tree = read_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -59,7 +77,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise JobError(f"--set {override!r}: expected path=value, such as --set source.rows=1000")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise JobError(f"--set {override!r}: the value is not valid YAML") from error
     *parents, last = path.split(".")
@@ -95,8 +113,8 @@ def _line(problem: Any, tree: Any) -> str:
     if problem["type"] == "missing":
         return f"{dotted}: required and not there"
     if problem["type"] == "union_tag_invalid":
-        expected = [tag.strip().strip("'") for tag in problem["ctx"]["expected_tags"].split(",")]
-        tag = problem["ctx"]["tag"]
+        tags = [tag.strip().strip("'") for tag in problem["ctx"]["expected_tags"].split(",")]
+        tag, *expected = (tag.partition(" ")[0] for tag in (problem["ctx"]["tag"], *tags))
         near = difflib.get_close_matches(tag, expected, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"{dotted}: unknown kind {tag!r}, expected one of {', '.join(expected)}{hint}"

@@ -1,12 +1,12 @@
-"""The task, the network, its training and its judgement."""
+"""The task, the network, and its judgement."""
 
-import re
 from typing import Annotated, Any, Literal
 
 import pydantic
 
 from configs.base import Node, kind_shorthand
 from configs.features import ColumnType
+from configs.training import AnyTraining, LocalTraining
 
 COLUMN_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 ColumnName = Annotated[str, pydantic.Field(pattern=COLUMN_NAME)]
@@ -69,40 +69,6 @@ class Network(Node):
         return hidden
 
 
-Strategy = Literal["none", "mirrored", "multi_worker", "tpu"]
-
-
-class Training(Node):
-    """How and when the model is trained.
-
-    Attributes:
-        every: `run`, a number of days such as `7d`, `drift` (when tonight's examples are too far from those that the
-            model was trained on, by the job's `drift` thresholds), or `manual` (only by `foretable train`).
-        early_stopping_patience: epochs without a better eval loss before it stops; the best epoch's weights stay.
-        strategy: of tf.distribute: over the devices of one machine, over several machines, or over a TPU's cores.
-    """
-
-    every: str = "run"
-    epochs: int = pydantic.Field(default=20, ge=1)
-    batch_size: int = pydantic.Field(default=512, ge=1)
-    learning_rate: float = pydantic.Field(default=1e-3, gt=0)
-    early_stopping_patience: int = pydantic.Field(default=3, ge=1)
-    seed: int = 0
-    strategy: Strategy = "none"
-
-    @pydantic.field_validator("every")
-    @classmethod
-    def _schedule(cls, every: str) -> str:
-        if every not in ("run", "drift", "manual") and not re.fullmatch(r"[1-9][0-9]*d", every):
-            raise ValueError("expected run, drift, manual, or a number of days such as 7d")
-        return every
-
-    @property
-    def every_days(self) -> int | None:
-        """Days between trainings; 0 for every run, None where it is not by days."""
-        return int(self.every[:-1]) if self.every[0].isdigit() else {"run": 0}.get(self.every)
-
-
 class Model(Node):
     """The model.
 
@@ -113,7 +79,7 @@ class Model(Node):
 
     network: Network = Network()
     build_model: str | None = pydantic.Field(default=None, pattern=r"^[\w.]+:\w+$")
-    training: Training = Training()
+    training: AnyTraining = LocalTraining()
 
 
 class ForeignOutput(Node):

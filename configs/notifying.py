@@ -1,6 +1,6 @@
 """Whom a night tells how it ended: commands that get the news on standard input, and webhooks that get it by POST."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pydantic
 
@@ -21,13 +21,6 @@ class Notification(Node):
 
     on: Annotated[tuple[Event, ...], pydantic.BeforeValidator(one_or_many), pydantic.Field(min_length=1)] = EVENTS
     timeout_seconds: float = pydantic.Field(default=10, gt=0, le=600)
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _on_is_no_truth_value(cls, tree: Any) -> Any:
-        if isinstance(tree, dict) and True in tree:  # what YAML 1.1 makes of a key `on`
-            return {"on": tree[True]} | {name: value for name, value in tree.items() if name is not True}
-        return tree
 
 
 class CommandNotification(Notification):

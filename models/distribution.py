@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from configs.errors import ForetableError
-from configs.modeling import Strategy
+from configs.training import Strategy
 
 
 def open_strategy(kind: Strategy) -> tf.distribute.Strategy:

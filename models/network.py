@@ -11,7 +11,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from configs.errors import JobError
 from configs.features import Embedding, OneHot
 from configs.functions import load_function
-from configs.modeling import Binary, Model, Multiclass, Network, Regression, Training
+from configs.modeling import Binary, Model, Multiclass, Network, Regression
+from configs.training import Training
 
 # From here on a one-hot vector costs the first layer more weights than an embedding does.
 MAX_ONE_HOT_CATEGORIES = 32

@@ -6,10 +6,9 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 
 from configs.job import ForeignJob
-from configs.loading import parse_job
+from configs.loading import parse_job, read_yaml
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,7 +23,7 @@ def help_text():
 
 def test_the_annotated_job_file_is_valid():
     (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    job = parse_job(yaml.safe_load(block))
+    job = parse_job(read_yaml(block))
     assert job.name == "births"
 
 
@@ -32,8 +31,8 @@ def test_the_annotated_job_file_is_valid():
 def test_alternatives_in_comments_are_valid_settings(commented):
     """Each line that is commented out in the annotated job file can be put in place of what it stands beside."""
     (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    tree = yaml.safe_load(block)
-    ((name, value),) = yaml.safe_load(commented.split("   #")[0]).items()
+    tree = read_yaml(block)
+    ((name, value),) = read_yaml(commented.split("   #")[0]).items()
     if name in ("label", "customers"):
         del tree["publish"]["contracts"]  # of the label, and along an axis, that are then not there
     if name == "age":
@@ -65,7 +64,7 @@ def test_alternatives_in_comments_are_valid_settings(commented):
 
 def test_the_job_with_a_given_model_is_valid():
     (block,) = re.findall(r"```\n(name: rent\n.*?)```", README, re.DOTALL)
-    assert isinstance(parse_job(yaml.safe_load(block)), ForeignJob)
+    assert isinstance(parse_job(read_yaml(block)), ForeignJob)
 
 
 def test_the_cloud_job_differs_as_its_page_says():

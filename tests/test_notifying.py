@@ -20,7 +20,7 @@ from beam_jobs.reporting import tell_no_start, tell_publication, watched
 from beam_jobs.workspace.outcome import Outcome
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.job import Job
-from configs.loading import parse_job
+from configs.loading import parse_job, read_yaml
 
 SECRET = "s3cr3t-t0k3n"
 KEYS = ["format", "job", "run_date", "run_id", "status", "exit_code", "stage", "line", "text", "rows", "seconds", "model_version", "metrics", "changed_fraction", "report"]  # fmt: skip
@@ -328,8 +328,9 @@ def test_a_mistake_in_a_hook_is_one_line(tmp_path, hook, problem):
         job_with(tmp_path, hook)
 
 
-def test_yaml_takes_on_for_true_and_means_on(tmp_path):
+def test_yaml_leaves_on_the_word_that_it_is(tmp_path):
     tree = make_job(tmp_path).model_dump(mode="json")
-    job = parse_job({**tree, "notify": [{"kind": "command", "command": "page", True: ["failed"]}]})
+    assert read_yaml("{on: [yes, No, off, true, False]}") == {"on": ["yes", "No", "off", True, False]}
+    job = parse_job({**tree, "notify": read_yaml("[{kind: command, command: page, on: failed}]")})
     assert job.notify[0].on == ("failed",)
     assert job.digest() == make_job(tmp_path).digest()  # whom a night tells changes nothing that is published

@@ -1,0 +1,80 @@
+"""Vertex AI in the job file: where it is, as whom, and how a registered model is served."""
+
+from typing import Annotated, Self
+
+import pydantic
+
+from configs.base import Node
+from configs.cloud import Labels
+
+Duration = Annotated[str, pydantic.Field(pattern=r"^[1-9][0-9]*[smhd]$")]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration_seconds(duration: str) -> int:
+    """Seconds of a duration such as `90m`."""
+    return int(duration[:-1]) * _SECONDS[duration[-1]]
+
+
+class Accelerator(Node):
+    """Accelerators of one machine.
+
+    Attributes:
+        type: as Vertex names it, such as `NVIDIA_TESLA_T4`.
+    """
+
+    type: str = pydantic.Field(pattern=r"^[A-Z][A-Z0-9_]+$")
+    count: int = pydantic.Field(default=1, ge=1)
+
+
+class ServingContainer(Node):
+    """The container that Vertex serves a model with.
+
+    Attributes:
+        image: by default one of Vertex's own for TensorFlow. Any other has to speak TensorFlow Serving's REST API.
+        args: of its command line; Vertex fills in `$(AIP_STORAGE_URI)`.
+        predict_route: of an image that is not Vertex's own, as is `health_route`.
+        port: that it listens on.
+    """
+
+    image: str = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+    args: tuple[str, ...] = ()
+    environment: dict[str, str] = pydantic.Field(default_factory=dict)
+    predict_route: str | None = pydantic.Field(default=None, pattern=r"^/")
+    health_route: str | None = pydantic.Field(default=None, pattern=r"^/")
+    port: int | None = pydantic.Field(default=None, ge=1, le=65535)
+
+
+class OnlineMachines(Node):
+    """Machines of an endpoint, of each model version that is deployed there."""
+
+    machine_type: str = "n1-standard-2"
+    accelerator: Accelerator | None = None
+    min_replica_count: int = pydantic.Field(default=1, ge=1)
+    max_replica_count: int = pydantic.Field(default=1, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max_replica_count < self.min_replica_count:
+            raise ValueError("expected max_replica_count of at least min_replica_count")
+        return self
+
+
+class Vertex(Node):
+    """Where on Vertex AI, and as whom. With it, every blessed model becomes a version in the Model Registry.
+
+    Attributes:
+        service_account: that jobs and endpoints run as, unless they name their own.
+        network: full name of the VPC network that jobs are peered with, `projects/NUMBER/global/networks/NAME`.
+        labels: on everything that is made, beside our own.
+        serving: the container of a registered model.
+        endpoint: of `foretable endpoint deploy`.
+    """
+
+    project: str
+    region: str
+    service_account: str | None = None
+    network: str | None = None
+    labels: Labels = pydantic.Field(default_factory=dict)
+    serving: ServingContainer = ServingContainer()
+    endpoint: OnlineMachines = OnlineMachines()
