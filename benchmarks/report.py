@@ -31,6 +31,7 @@ def describe_run(started_at: str, seconds: float, rounds: int, processes: int, i
     """
     return {
         "started_at": started_at,
+        "earlier_runs": {},
         "machine": describe_machine(),
         "versions": package_versions(PACKAGES),
         "clock": CLOCK,
@@ -84,10 +85,10 @@ def summarize(cell: Cell, rounds: Sequence[Measurement]) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class Results:
-    """Everything that a run found.
+    """Everything that a run found, beside what earlier runs found of other models.
 
     Attributes:
-        header: of `describe_run`.
+        header: of `describe_run`; its `earlier_runs` say when the other models' were started.
         results: of `summarize`, in the order of the cells.
         failures: cells that gave none: path, model, points, reason.
     """
@@ -95,6 +96,26 @@ class Results:
     header: dict[str, Any]
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def add(self, earlier: "Results") -> None:
+        """Puts the models before these that the earlier run measured, and this one does not.
+
+        Raises:
+            ValueError: that was another machine, or other versions.
+        """
+        for name in ("processor", "cores", "system"):
+            if earlier.header["machine"][name] != self.header["machine"][name]:
+                raise ValueError(f"the results that are there are of another machine: its {name} differs")
+        if earlier.header["versions"] != self.header["versions"]:
+            raise ValueError("the results that are there are of other versions")
+        mine = {result["model"] for result in self.results}
+        kept = [result for result in earlier.results if result["model"] not in mine]
+        started = {result["model"]: earlier.header["started_at"] for result in kept}
+        self.header["earlier_runs"] = started | {
+            model: at for model, at in earlier.header["earlier_runs"].items() if model in started
+        }
+        self.results = [*kept, *self.results]
+        self.failures = [*(failure for failure in earlier.failures if failure["model"] in started), *self.failures]
 
     def write(self, directory: pathlib.Path) -> None:
         """Writes `results.json` and `results.md`."""
@@ -125,7 +146,9 @@ def to_markdown(results: Results) -> str:
     ]
     for model in dict.fromkeys(result["model"] for result in results.results):
         found = [result for result in results.results if result["model"] == model]
-        lines += ["", f"## {model}: {header['models'][model]}", "", *_table(found)]
+        at = header["earlier_runs"].get(model)
+        lines += ["", f"## {model}: {header['models'][model]}", "", *([f"In a run of {at}.", ""] if at else [])]
+        lines += _table(found)
     lines += ["", "## Paths", ""]
     shown = dict.fromkeys(result["path"] for result in results.results)
     lines += [f"- `{path}`: {header['paths'][path]}" for path in shown]

@@ -40,9 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     header = describe_run(started_at, options.seconds, options.rounds, options.processes, time_tensorflow_import())
     results = Results(header)
+    earlier = read_results(options.output / "results.json") if options.add else None
+    if earlier is not None:
+        try:
+            Results({**header}).add(earlier)
+        except ValueError as error:
+            print(f"--add: {error}", file=sys.stderr)
+            return 2
     for _ in run_rounds(options, workspace, results):
         if options.output:
-            results.write(options.output)
+            written = Results({**header}, results.results, results.failures)
+            if earlier is not None:
+                written.add(earlier)
+            written.write(options.output)
     if options.output:
         draw(options.output)
     print(to_markdown(results))
@@ -159,10 +169,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="of the paths that have some")
     parser.add_argument("--workspace", help="keeps the models here; by default a temporary folder")
     parser.add_argument("--output", type=pathlib.Path, help="folder for results.json, .md and .png; by default none")
+    parser.add_argument("--add", action="store_true", help="keeps what --output has of other models, of this machine")
     parser.add_argument(
         "--quick", action="store_true", help="defaults: the small model, 1e5 and 1e6 points, 5 s a cell"
     )
     options = parser.parse_args(arguments)
+    if options.add and not (options.output and (options.output / "results.json").exists()):
+        parser.error("--add: expected --output FOLDER with the results.json that it adds to")
     options.models = options.models or (("small",) if options.quick else DEFAULT_MODELS)
     options.points = options.points or (QUICK_SIZES if options.quick else SIZES)
     options.seconds = options.seconds or (5.0 if options.quick else 30.0)

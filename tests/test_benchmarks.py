@@ -12,7 +12,7 @@ from benchmarks import models
 from benchmarks.cell import Cell, CellError, Measurement, measure, parquet_files
 from benchmarks.measuring import TreeSample, cpu_seconds_at, read_clocks
 from benchmarks.paths import PATHS, bare_loop
-from benchmarks.report import Results, describe_run, read_results, short, summarize
+from benchmarks.report import Results, describe_run, read_results, short, summarize, to_markdown
 from benchmarks.scoring import every_cell, expect_rate, rows_in_time
 from benchmarks.spaces import SIZES, make_space
 from benchmarks.work import Work
@@ -178,6 +178,29 @@ def test_results_say_what_was_measured_and_on_how_many_rows(tmp_path):
     markdown = (tmp_path / "results.md").read_text()
     assert "| tfx_bsl | 20k (on 600k) | 10k | 900 MB | 5.0 | 9.0 s |" in markdown
     assert f"- `tfx_bsl`: {PATHS['tfx_bsl'].settings}" in markdown
+
+
+def test_results_of_other_models_are_kept_with_their_run():
+    def results_of(started_at, models):
+        header = describe_run(started_at, 30.0, 1, 2, 4.0)
+        measurement = Measurement(10**5, 1.0, 1.0, 1.0, 1, 1)
+        cells = [Cell("engine", model, 10**5, 10**5, "", 2) for model in models]
+        failures = [{"path": "ray_data", "model": model, "points": 1, "reason": started_at} for model in models]
+        return Results(header, [summarize(cell, [measurement]) for cell in cells], failures)
+
+    first, second, third = (
+        results_of(*run) for run in (("first", ["small", "wide"]), ("second", ["wide"]), ("third", ["medium"]))
+    )
+    second.add(first)
+    third.add(second)
+    assert third.header["earlier_runs"] == {"small": "first", "wide": "second"}
+    assert [result["model"] for result in third.results] == ["small", "wide", "medium"]
+    assert [failure["reason"] for failure in third.failures] == ["first", "second", "third"]
+    assert "In a run of second." in to_markdown(third)
+    elsewhere = results_of("fourth", ["buckets"])
+    elsewhere.header["machine"]["cores"] += 1
+    with pytest.raises(ValueError, match="another machine: its cores"):
+        elsewhere.add(third)
 
 
 @pytest.mark.parametrize(
