@@ -22,17 +22,17 @@ AMBIENT = ("STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "GOOGLE_CLOUD_PROJ
 
 
 class Forks:
-    """Starts functions, each in a process of its own, with clients as in `impatient_clients`."""
+    """Starts functions, each in a process of its own; with clients as in `impatient_clients`, unless told otherwise."""
 
-    def __init__(self):
+    def __init__(self, preloaded=PRELOADED):
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(PRELOADED))
+        self._context.set_forkserver_preload(list(preloaded))
         before = dict(os.environ)
         try:
             os.environ["PYTHONPATH"] = os.pathsep.join([os.getcwd(), str(pathlib.Path(__file__).parent)])
             for name in [name for name in os.environ if name.startswith(AMBIENT)]:
                 del os.environ[name]
-            assert self.run(check_preloaded) == 0
+            assert self.run(check_preloaded, preloaded) == 0
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -50,9 +50,9 @@ class Forks:
         return process.exitcode
 
 
-def check_preloaded():
+def check_preloaded(preloaded):
     """Ends with an error where the process was not forked from one that has done the imports."""
-    missing = [name for name in PRELOADED if name not in sys.modules]
+    missing = [name for name in preloaded if name not in sys.modules]
     sys.exit(f"not preloaded: {missing}" if missing else 0)
 
 

@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import math
 import os
-import signal
 import threading
 import time
 
 import duckdb
 import pytest
 from conftest import FIRST_DATE, SECOND_DATE, SMALL, Workspace
+from forked_commands import Forks, run_command
 
 from beam_jobs.workspace import run_directory
 
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 MARKERS = frozenset(run_directory.MARKERS.values())
 EVERY_NIGHT = (*SMALL, "model.training.every=run")
 LONGEST_NIGHT_SECONDS = 240
+PRELOADED = ("forked_commands", "beam_jobs.cli", "beam_jobs.commands.nights", "tensorflow", "tensorflow_transform")
 
 
 def shard_hashes(workspace, date):
@@ -62,7 +63,7 @@ def kill_in_a_stage(process, job_folder, night_folder, changes_allowed):
     """
     seen, finished, count = files_of(job_folder), len(finished_stages(night_folder)), 0
     deadline = time.monotonic() + LONGEST_NIGHT_SECONDS
-    while process.poll() is None:
+    while process.is_alive():
         assert time.monotonic() < deadline, "the night hangs"
         now = files_of(job_folder)
         if now != seen:
@@ -70,13 +71,13 @@ def kill_in_a_stage(process, job_folder, night_folder, changes_allowed):
             if len(finished_stages(night_folder)) != finished:
                 finished, count = len(finished_stages(night_folder)), 0
         if count >= changes_allowed[finished]:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.kill()
+            process.join()
             changes_allowed[finished] = 2 * changes_allowed[finished] + 1
             return finished
         time.sleep(0.005)
-    process.communicate()
-    assert process.returncode == 0
+    process.join()
+    assert process.exitcode == 0
     return None
 
 
@@ -96,6 +97,12 @@ class Reader(threading.Thread):
 
 
 @pytest.fixture(scope="module")
+def forks():
+    """Nights without the long imports: a process that is forked dies by `kill -9` as any other."""
+    return Forks(PRELOADED)
+
+
+@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("undisturbed"), *EVERY_NIGHT)
     rows = []
@@ -106,7 +113,7 @@ def undisturbed(tmp_path_factory):
     return workspace, rows
 
 
-def test_killed_in_every_stage_and_rerun(undisturbed, tmp_path):
+def test_killed_in_every_stage_and_rerun(undisturbed, forks, tmp_path):
     """Each rerun gets a little further before it is killed too; what it finished is never done again."""
     expected, (first_rows, second_rows) = undisturbed
     first = Workspace(tmp_path, *EVERY_NIGHT, "model.training.seed=0")
@@ -118,7 +125,8 @@ def test_killed_in_every_stage_and_rerun(undisturbed, tmp_path):
     job_folder, night_folder = tmp_path / "natality", tmp_path / "natality" / str(SECOND_DATE)
     markers, killed_in, changes_allowed = {}, [], [0] * len(MARKERS) + [math.inf]
     while True:
-        process = second.start("run", "--date", str(SECOND_DATE))
+        command = second.command("run", "--date", str(SECOND_DATE))[3:]
+        process = forks.start(run_command, command, str(tmp_path / "log.txt"))
         stage = kill_in_a_stage(process, job_folder, night_folder, changes_allowed)
         finished = finished_stages(night_folder)
         for name, written in markers.items():
