@@ -4,6 +4,8 @@ import base64
 import bz2
 import contextlib
 import os
+import re
+import time
 import zlib
 
 import pyarrow as pa
@@ -51,12 +53,20 @@ def twin(cloud, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def on_dataflow(cloud, twin, births, tmp_path_factory):
-    """The same night on Dataflow, started from a machine whose temporary folder has a name of its own."""
+    """The same night on Dataflow, started from a machine whose temporary folder has a name of its own.
+
+    Its launcher is killed while the last of its jobs runs, and started again.
+    """
     workspace = CloudWorkspace(cloud, *SMALL, births, RUNNER, dataflow=twin.endpoint)
     before = os.environ.get("TMPDIR")
     workspace.temporary = os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("launcher"))
     try:
-        workspace.first = workspace.run("run", "--date", str(FIRST_DATE))
+        launcher = workspace.start("run", "--date", str(FIRST_DATE))
+        while not any("-precompute-" in job.body["name"] and job.state == "RUNNING" for job in [*twin.jobs.values()]):
+            assert launcher.poll() is None, launcher.communicate()
+            time.sleep(0.05)
+        launcher.kill()
+        workspace.lines = [launcher.communicate()[1], workspace.run("run", "--date", str(FIRST_DATE)).err]
     finally:
         del os.environ["TMPDIR"]
         if before is not None:
@@ -84,10 +94,17 @@ def test_the_answers_are_the_laptops(on_dataflow, laptop):
 
 
 def test_the_lines_tell_the_jobs_and_their_pages(on_dataflow, twin):
+    text = "".join(on_dataflow.lines)
     for job in twin.jobs.values():
-        assert (
-            f"Dataflow job {job.body['name']}: https://console.cloud.google.com/dataflow/jobs/" in on_dataflow.first.err
+        name = re.escape(job.body["name"])
+        assert re.search(
+            rf"Dataflow job {name}( was done before)?: https://console.cloud.google.com/dataflow/jobs/", text
         )
+
+
+def test_the_second_launcher_takes_over_the_job_of_the_one_that_was_killed(on_dataflow, twin):
+    (name,) = [job.body["name"] for job in twin.jobs.values() if "-precompute-" in job.body["name"]]
+    assert re.search(rf"attached to Dataflow job {name}: |Dataflow job {name} was done before: ", on_dataflow.lines[1])
 
 
 def test_no_worker_is_sent_to_a_file_of_the_launcher(on_dataflow, twin):
