@@ -78,6 +78,16 @@ def metadata_twin():
 
 
 @pytest.fixture(scope="session")
+def vertex_twin(tmp_path_factory, cloud):
+    """Vertex AI, whose jobs find the other twins; Cloud Logging is at the same address."""
+    from twins.vertex import vertex_server  # the protos take seconds to import
+
+    folder = tmp_path_factory.mktemp("vertex-twin")
+    with vertex_server(folder, cloud.storage, cloud.bigquery, cloud.environment) as twin:
+        yield twin
+
+
+@pytest.fixture(scope="session")
 def cloud(storage_twin, bigquery_twin, metadata_twin):
     """All twins; clients of this process and of its children find them by the environment."""
     twins = Cloud(storage_twin, bigquery_twin, metadata_twin)
