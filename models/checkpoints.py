@@ -2,17 +2,18 @@
 
 A checkpoint is a folder, `epoch-00003/`: the model's and its optimizer's weights, the best epoch's weights, and
 `state.json`, written last, without which the folder counts for nothing. Local, or on a custom job's mount of Cloud
-Storage, where a folder cannot be renamed in one step.
+Storage; see `models.mount`.
 """
 
 import json
-import os
 import pathlib
 import shutil
 from typing import Any
 
 import keras
 import numpy as np
+
+from models.mount import read_folder, write_whole, written_folder
 
 _STATE, _WEIGHTS, _BEST = "state.json", "model.weights.h5", "best.npz"
 
@@ -55,9 +56,10 @@ class Checkpoints(keras.callbacks.Callback):
             return 0
         state = json.loads((last / _STATE).read_text())
         model.optimizer.build(model.trainable_variables)  # or its state would have nowhere to go
-        model.load_weights(last / _WEIGHTS)
-        with np.load(last / _BEST) as best:
-            state["best_weights"] = [best[name] for name in best.files]
+        with read_folder(last) as folder:
+            model.load_weights(pathlib.Path(folder, _WEIGHTS))
+            with np.load(pathlib.Path(folder, _BEST)) as best:
+                state["best_weights"] = [best[name] for name in best.files]
         self.history.extend(state["history"])
         self._restored = state
         return len(self.history)
@@ -79,10 +81,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         folder = self._folder / f"epoch-{epoch + 1:05d}"
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         stopping = self._early_stopping
-        self.model.save_weights(folder / _WEIGHTS)
-        np.savez(folder / _BEST, *stopping.best_weights)
         state = {
             "definition": self._definition,
             "history": self.history,
@@ -90,9 +89,12 @@ class Checkpoints(keras.callbacks.Callback):
             "best": float(stopping.best),
             "best_epoch": stopping.best_epoch,
         }
-        temporary = folder / f"{_STATE}.tmp"
-        temporary.write_text(json.dumps(state))
-        os.replace(temporary, folder / _STATE)
+        with written_folder(folder, last=_STATE) as written:
+            files = pathlib.Path(written)
+            files.mkdir(parents=True)
+            self.model.save_weights(files / _WEIGHTS)
+            np.savez(files / _BEST, *stopping.best_weights)
+            write_whole(files / _STATE, json.dumps(state))
         for other in self._folder.glob("epoch-*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)

@@ -3,7 +3,7 @@
 One entry for a local process and a Vertex custom job. It meets the rest in files: it reads the run directory's
 `transform_output/`, `transformed_examples/` and `examples.json`, and writes a SavedModel. Progress goes to stdout, one
 JSON object a line: a `resumed` event where it goes on from a checkpoint, an `epoch` event after each epoch and a `done`
-event at the end. The same job gives equal weights, killed and resumed or not.
+event at the end, whose body can go to a file, too. The same job gives equal weights, killed and resumed or not.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from models.checkpoints import Checkpoints
 from models.dataset import TransformedSplit, open_split
 from models.distribution import fit_distributed, is_chief, open_strategy
 from models.exporting import export_model
+from models.mount import local_path, write_whole, written_folder
 from models.network import build_model, model_inputs
 
 EVAL_BATCH_ROWS = 8_192
@@ -112,7 +113,7 @@ def train(
     Raises:
         ForetableError: the run directory is not prepared, the job's model cannot be built, or the training diverged.
     """
-    examples = _read_marker(os.path.join(run_dir, "examples.json"))
+    examples = read_examples(run_dir)
     training, task = job.model.training, job.task
     if isinstance(task, Multiclass):
         task = task.model_copy(update={"classes": tuple(examples["classes"])})
@@ -127,12 +128,17 @@ def train(
     early_stopping = keras.callbacks.EarlyStopping(
         monitor="val_loss", patience=training.early_stopping_patience, restore_best_weights=True
     )
-    _fit(model, strategy, job, splits, events, early_stopping, checkpoint_dir)
+    checkpoints = None
+    if checkpoint_dir is not None:
+        definition = hashlib.sha256(f"{job.model_dump_json()}\n{examples['digest']}".encode()).hexdigest()
+        checkpoints = Checkpoints(checkpoint_dir, definition, events.history, early_stopping, saves=is_chief())
+    _fit(model, strategy, job, splits, events, early_stopping, checkpoints)
     if training.strategy != "none":
         weights, model = model.get_weights(), build()  # a model of replicas cannot be exported
         model.set_weights(weights)
     if is_chief():
-        export_model(model, transform_output, job.features, job.label, task, model_dir)
+        with written_folder(model_dir, last="saved_model.pb") as folder:
+            export_model(model, transform_output, job.features, job.label, task, folder)
     classes = task.classes if isinstance(task, Multiclass) else None
     output_names = [output.name for output in model_outputs(job.label, task, classes)]
     return {
@@ -152,19 +158,17 @@ def _fit(
     splits: Mapping[str, TransformedSplit],
     events: EpochEvents,
     early_stopping: keras.callbacks.EarlyStopping,
-    checkpoint_dir: str | None,
+    checkpoints: Checkpoints | None,
 ) -> None:
     """Trains the model, from the last checkpoint on if there is one; leaves it with the best epoch's weights."""
     training, callbacks, epochs_done = job.model.training, [events, early_stopping], 0
     epochs = training.epochs
     order = EpochOrder(training.seed)
     callbacks.insert(0, order)
-    if checkpoint_dir is not None:
-        definition = hashlib.sha256(job.model_dump_json().encode()).hexdigest()
-        checkpoints = Checkpoints(checkpoint_dir, definition, events.history, early_stopping, saves=is_chief())
+    if checkpoints is not None:
         epochs_done = checkpoints.restore(model)
         callbacks.append(checkpoints)
-        if epochs_done:
+        if epochs_done and is_chief():
             print_event("resumed", epoch=epochs_done, epochs=epochs)
         if checkpoints.is_stopped:
             epochs = epochs_done  # the best epoch's weights are all that is left to do
@@ -209,11 +213,6 @@ def print_event(event: str, **body: Any) -> None:
     print(json.dumps({"event": event, **body}), flush=True)
 
 
-def local_path(path: str) -> str:
-    """Where a custom job on Vertex finds a `gs://` path: its mount of Cloud Storage. Other paths are as they are."""
-    return "/gcs/" + path.removeprefix("gs://") if path.startswith("gs://") else path
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the trainer and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m models.trainer", description=__doc__.splitlines()[0])
@@ -227,24 +226,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=os.environ.get("AIP_CHECKPOINT_DIR"),
         help="keeps a checkpoint of each epoch and goes on from one; default: $AIP_CHECKPOINT_DIR",
     )
+    parser.add_argument("--result", help="file of the `done` event's body, written after everything else")
     options = parser.parse_args(arguments)
-    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+    if os.getppid() > 1:  # a container's first process has none, and its children may be given to another
+        threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
     tf.config.experimental.enable_op_determinism()
     try:
-        job = TrainedJob.model_validate_json(pathlib.Path(local_path(options.job)).read_bytes())
-        done = train(
-            job,
-            local_path(options.run_dir),
-            local_path(options.model_dir),
-            local_path(options.log_dir) if options.log_dir and is_chief() else None,
-            local_path(options.checkpoint_dir) if options.checkpoint_dir else None,
-        )
+        done = _run(options)
     except ForetableError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     if is_chief():
         print_event("done", **done)
     return 0
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    job = TrainedJob.model_validate_json(pathlib.Path(local_path(options.job)).read_bytes())
+    run_dir, result = local_path(options.run_dir), local_path(options.result) if options.result else None
+    if result is not None and is_chief():
+        pathlib.Path(result).unlink(missing_ok=True)  # what it tells of is about to be replaced
+    done = train(
+        job,
+        run_dir,
+        local_path(options.model_dir),
+        local_path(options.log_dir) if options.log_dir and is_chief() else None,
+        local_path(options.checkpoint_dir) if options.checkpoint_dir else None,
+    )
+    if result is not None and is_chief():
+        write_whole(result, json.dumps({"examples": read_examples(run_dir)["digest"], **done}))
+    return done
 
 
 def _open_split(split: str, run_dir: str, transform_output: tft.TFTransformOutput, job: TrainedJob) -> TransformedSplit:
@@ -257,7 +268,13 @@ def _open_split(split: str, run_dir: str, transform_output: tft.TFTransformOutpu
     )
 
 
-def _read_marker(path: str) -> dict[str, Any]:
+def read_examples(run_dir: str) -> dict[str, Any]:
+    """The marker of the run directory's `prepare` stage.
+
+    Raises:
+        ForetableError: it is not there.
+    """
+    path = os.path.join(run_dir, "examples.json")
     try:
         with open(path, encoding="utf-8") as file:
             return dict(json.load(file))

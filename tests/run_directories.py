@@ -95,7 +95,7 @@ def prepare(run_dir: pathlib.Path, job: Job, train: pa.Table, evaluation: pa.Tab
             str(run_dir / "transformed_examples"),
         )
     (run_dir / "job.json").write_text(job.model_dump_json())
-    marker = {"classes": classes, "transform_hash": transform_hash(transform_output_dir)}
+    marker = {"digest": "0123", "classes": classes, "transform_hash": transform_hash(transform_output_dir)}
     (run_dir / "examples.json").write_text(json.dumps(marker))
     return run_dir
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,16 +76,23 @@ def test_killed_before_the_model_was_written(run_dir, undisturbed, tmp_path):
         assert without_seconds(done) == undisturbed
 
 
-@pytest.mark.parametrize("damage", ["half a checkpoint", "of another job"])
-def test_a_checkpoint_that_is_of_no_use_is_not_used(damage, run_dir, undisturbed, tmp_path, monkeypatch):
-    train_and_die(run_dir, tmp_path, 3, monkeypatch)
+@pytest.mark.parametrize("damage", ["half a checkpoint", "of another job", "of other examples"])
+def test_a_checkpoint_that_is_of_no_use_is_not_used(damage, run_dir, undisturbed, tmp_path, monkeypatch, capsys):
+    started_in = run_dir
+    if damage == "of other examples":
+        started_in = tmp_path / "run"
+        shutil.copytree(run_dir, started_in)
+        marker = json.loads((started_in / "examples.json").read_text())
+        (started_in / "examples.json").write_text(json.dumps({**marker, "digest": "another"}))
+    train_and_die(started_in, tmp_path, 3, monkeypatch)
     state = tmp_path / "checkpoints" / "epoch-00002" / "state.json"
     if damage == "half a checkpoint":
         state.unlink()
-    else:
+    elif damage == "of another job":
         state.write_text(json.dumps({**json.loads(state.read_text()), "definition": "another"}))
     done = train(JOB, str(run_dir), str(tmp_path / "model"), None, str(tmp_path / "checkpoints"))
     assert without_seconds(done) == undisturbed
+    assert '"resumed"' not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from run_directories import natality_job, natality_rows, prepare
 from configs.errors import ForetableError, JobError
 from models import trainer
 from models.dataset import open_split
-from models.trainer import local_path, model_version, train
+from models.trainer import model_version, train
 
 TESTS = pathlib.Path(__file__).parent
 JOB = natality_job()
@@ -37,15 +37,15 @@ def command(run_dir, model_dir, *more):
 def test_the_same_job_twice_gives_the_same_weights(run_dir, tmp_path):
     """Here and in a process of its own, where other things ran before."""
     here = train(JOB, str(run_dir), str(tmp_path / "here"))
-    log_dir = tmp_path / "logs"
-    result = subprocess.run(
-        command(run_dir, tmp_path / "there", "--log-dir", str(log_dir)), capture_output=True, text=True, check=True
-    )
+    log_dir, result_path = tmp_path / "logs", tmp_path / "result.json"
+    arguments = command(run_dir, tmp_path / "there", "--log-dir", str(log_dir), "--result", str(result_path))
+    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
     events = [json.loads(line) for line in result.stdout.splitlines()]  # nothing else is on stdout
     assert [event.pop("event") for event in events] == ["epoch", "epoch", "epoch", "done"]
     *epochs, there = events
     assert [(event["epoch"], event.pop("epochs")) for event in epochs] == [(1, 3), (2, 3), (3, 3)]
     assert there["history"] == epochs
+    assert json.loads(result_path.read_text()) == {"examples": "0123", **there}
     assert logged_losses(log_dir) == [(event["loss"], event["eval_loss"]) for event in epochs]
     assert there["transform_hash"] == json.loads((run_dir / "examples.json").read_text())["transform_hash"]
     assert without_seconds(here) == without_seconds(there)
@@ -105,9 +105,11 @@ def test_a_training_that_diverges_fails_and_writes_no_model(run_dir, tmp_path):
 def test_an_error_is_one_line_and_an_exit_code(run_dir, tmp_path):
     job = natality_job(model={"build_model": "no_such_module:build"})
     (tmp_path / "job.json").write_text(job.model_dump_json())
-    arguments = command(run_dir, tmp_path / "model")
+    (tmp_path / "result.json").write_text("of a model that is replaced")
+    arguments = command(run_dir, tmp_path / "model", "--result", str(tmp_path / "result.json"))
     arguments[arguments.index("--job") + 1] = str(tmp_path / "job.json")
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert not (tmp_path / "result.json").exists()
     assert result.returncode == JobError.exit_code
     assert result.stdout == ""
     last = result.stderr.splitlines()[-1]
@@ -164,10 +166,3 @@ def test_model_version_depends_on_weights_transform_and_outputs():
         model_version(model(0.0), "hash", ["z"]),
     ]
     assert len({version, *others}) == 4
-
-
-@pytest.mark.parametrize(
-    ("path", "local"), [("gs://bucket/run/model", "/gcs/bucket/run/model"), ("workspace/model", "workspace/model")]
-)
-def test_paths_in_a_custom_job(path, local):
-    assert local_path(path) == local
