@@ -119,8 +119,12 @@ def save_random_model(directory: str, recipe: Recipe) -> str:
         name: tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in transform.structured_outputs.items()
     }
     serve = tf.function(lambda word, size, count: model.predict(**model.transform(word, size, count)))
+    missing = {"word": b"", "size": float("nan"), "count": MISSING_INT}
+    spec = {raw.name: tf.io.FixedLenFeature([], raw.dtype, missing[raw.name]) for raw in RAW}
+    serve_text = tf.function(lambda example: serve(**tf.io.parse_example(tf.io.decode_base64(example), spec)))
     signatures = {
         "serving_default": serve.get_concrete_function(*RAW),
+        "serving_text": serve_text.get_concrete_function(tf.TensorSpec([None], tf.string, "example")),
         "transform": transform,
         "predict_transformed": tf.function(model.predict).get_concrete_function(**specs),
     }

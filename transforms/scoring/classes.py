@@ -7,6 +7,7 @@ rows, and their predictions are kept while the points of the input space pass by
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -96,6 +97,54 @@ def collapsed_axes(classes: Sequence[AxisClasses], kept_rows: int = MAX_KEPT_ROW
     return len(classes)
 
 
+@dataclasses.dataclass(frozen=True)
+class ClassSpace:
+    """The combinations of classes, called cells: a space of its own, addressed by position as the input space is.
+
+    Attributes:
+        classes: of each axis's rows; None where each row is a class.
+    """
+
+    space: InputSpace
+    classes: tuple[AxisClasses | None, ...]
+
+    @classmethod
+    def of(cls, space: InputSpace, classes: Sequence[AxisClasses]) -> "ClassSpace":
+        """The cells of all axes' classes; each point is a cell where no classes are known."""
+        return cls(space, tuple(classes) or (None,) * len(space.axes))
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Classes of each axis."""
+        rows = self.space.shape
+        return tuple(rows[axis] if found is None else len(found) for axis, found in enumerate(self.classes))
+
+    @property
+    def cardinality(self) -> int:
+        """Number of cells."""
+        return math.prod(self.shape)
+
+    def cells_of(self, points: Points) -> np.ndarray:
+        """The cell that each point falls into, int64 `[num_points]`."""
+        cells = np.zeros(len(points), np.int64)
+        for index, found, size in zip(points.indices, self.classes, self.shape, strict=True):
+            cells *= size
+            cells += index if found is None else found.of_rows[index]
+        return cells
+
+    def first_points(self, cells: np.ndarray) -> Points:
+        """The first point of each cell, which may be an excluded one.
+
+        Args:
+            cells: int64 `[num_cells]`, each in `[0, cardinality)`.
+        """
+        indices = tuple(
+            (index if found is None else found.first_rows[index]).astype(np.int32)
+            for index, found in zip(np.unravel_index(cells, self.shape), self.classes, strict=True)
+        )
+        return Points(np.ravel_multi_index(indices, self.space.shape), indices)
+
+
 class ClassScorer:
     """Scores each combination of classes once, and looks up what a point's is.
 
@@ -121,11 +170,8 @@ class ClassScorer:
         """
         first = collapsed_axes(classes, kept_rows)
         self.scorer = scorer
-        self._space = space
         self._batch_rows = batch_rows
-        self._classes = [found if axis >= first else None for axis, found in enumerate(classes)]
-        self._shape = [len(found.of_rows if axis < first else found.first_rows) for axis, found in enumerate(classes)]
-        self._cardinality = math.prod(self._shape)
+        self._cells = ClassSpace(space, tuple(found if axis >= first else None for axis, found in enumerate(classes)))
         self._kept: collections.OrderedDict[int, _Batch] = collections.OrderedDict()
         self._max_kept = 2 * max(kept_rows // batch_rows, 1)
         self._lock = threading.Lock()
@@ -133,29 +179,26 @@ class ClassScorer:
     @property
     def factors(self) -> tuple[float, ...]:
         """For each axis, the rows for each that is scored."""
-        return tuple(1.0 if found is None else found.factor for found in self._classes)
+        return tuple(1.0 if found is None else found.factor for found in self._cells.classes)
 
     @property
     def batches(self) -> int:
         """Batches to score, if each is scored once."""
-        return -(-self._cardinality // self._batch_rows)
+        return -(-self._cells.cardinality // self._batch_rows)
 
     def score(self, points: Points) -> dict[str, np.ndarray]:
         """Predictions for these points: see `Scorer`."""
         if len(points) != self._batch_rows:
             return self.scorer.score(points)
-        positions = np.zeros(len(points), np.int64)
-        for index, found, size in zip(points.indices, self._classes, self._shape, strict=True):
-            positions *= size
-            positions += index if found is None else found.of_rows[index]
-        batches = positions // self._batch_rows
+        cells = self._cells.cells_of(points)
+        batches = cells // self._batch_rows
         first, last = int(batches.min()), int(batches.max())
         if first == last:
-            return {name: values[positions - first * self._batch_rows] for name, values in self._batch(first).items()}
+            return {name: values[cells - first * self._batch_rows] for name, values in self._batch(first).items()}
         result: dict[str, np.ndarray] = {}
         for batch in np.unique(batches).tolist():
             rows = batches == batch
-            within = positions[rows] - batch * self._batch_rows
+            within = cells[rows] - batch * self._batch_rows
             for name, values in self._batch(batch).items():
                 if name not in result:
                     result[name] = np.empty((len(points), *values.shape[1:]), values.dtype)
@@ -181,9 +224,5 @@ class ClassScorer:
 
     def _score_batch(self, batch: int) -> Mapping[str, np.ndarray]:
         start = batch * self._batch_rows  # the last batch is filled up from the beginning
-        rows = np.unravel_index(np.arange(start, start + self._batch_rows) % self._cardinality, self._shape)
-        indices = tuple(
-            (index if found is None else found.first_rows[index]).astype(np.int32)
-            for index, found in zip(rows, self._classes, strict=True)
-        )
-        return self.scorer.score(Points(np.ravel_multi_index(indices, self._space.shape), indices))
+        cells = np.arange(start, start + self._batch_rows) % self._cells.cardinality
+        return self.scorer.score(self._cells.first_points(cells))

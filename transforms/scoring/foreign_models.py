@@ -138,21 +138,11 @@ class ForeignScorer:
         """
         import tensorflow as tf
 
-        self._name = f"{model_dir}: signature {call.signature!r}"
+        self._name = _described(model_dir, call)
         self._signature = _signature(model_dir, call.signature)
-        specs = self._signature.structured_input_signature[1]
-        _check_names(self._name, specs, features)
         self._outputs = tuple(outputs)
-        missing = dict(call.missing)
-        self._values = {
-            name: (
-                index,
-                tf.constant(_input_values(self._name, name, axis.inputs[name], missing.get(name), specs[name])),
-            )
-            for index, axis in enumerate(space.axes)
-            for name in axis.inputs.column_names
-            if name in features
-        }
+        inputs = foreign_inputs(model_dir, call, features, space)
+        self._values = {name: (index, tf.constant(values)) for name, (index, values) in inputs.items()}
 
     def score(self, points: Points) -> dict[str, np.ndarray]:
         """Predictions for these points: see `transforms.scoring.serving.Scorer`.
@@ -179,6 +169,30 @@ class ForeignScorer:
             raise ForetableError(f"{self._name}: output {output.name!r} has shape {shape} for {rows} rows")
         kind = output.type.removesuffix("[]")
         return values if kind == "string" else values.astype(_NUMPY_TYPES[kind], copy=False)
+
+
+def foreign_inputs(
+    model_dir: str, call: ForeignCall, features: Mapping[str, ColumnType], space: InputSpace
+) -> dict[str, tuple[int, np.ndarray]]:
+    """Each input's axis, and the axis's rows as the signature takes them: `[num_rows]` or `[num_rows, 1]`, of its type.
+
+    Raises:
+        RefusedError: an input is not one for its feature, or an axis has a value that it cannot take as it is.
+        ForetableError: the model or its signature is not there.
+    """
+    where, specs = _described(model_dir, call), _signature(model_dir, call.signature).structured_input_signature[1]
+    _check_names(where, specs, features)
+    missing = dict(call.missing)
+    return {
+        name: (index, _input_values(where, name, axis.inputs[name], missing.get(name), specs[name]))
+        for index, axis in enumerate(space.axes)
+        for name in axis.inputs.column_names
+        if name in features
+    }
+
+
+def _described(model_dir: str, call: ForeignCall) -> str:
+    return f"{model_dir}: signature {call.signature!r}"
 
 
 def _signature(model_dir: str, name: str) -> Any:

@@ -13,14 +13,13 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from configs.features import ColumnType
 from configs.outputs import Output
-from transforms.scoring.engine import EngineFiles, load_engine
+from transforms.scoring.engine import Engine, EngineFiles, load_engine
 from transforms.scoring.foreign_models import ForeignCall
 from transforms.scoring.shard_records import ShardRecord
-from transforms.scoring.shards import Fingerprint, TableColumn, check_shard, write_shard
+from transforms.scoring.shard_writing import SHARDS_AT_ONCE, ShardWriter
+from transforms.scoring.shards import Fingerprint, TableColumn
 from transforms.space.blocks import EnumerateShards, ShardRange
 from transforms.space.planning import Plan
-
-SHARDS_AT_ONCE = 2
 
 
 @dataclasses.dataclass
@@ -63,9 +62,10 @@ class PrecomputePredictions(beam.PTransform):
         """What the shards are made from."""
         return Fingerprint(self.model_version, self.transform_hash, self.plan.space_hash)
 
-    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[ShardRecord]:
-        """Wires the transform."""
-        files = EngineFiles(
+    @property
+    def engine_files(self) -> EngineFiles:
+        """What the engine is loaded from."""
+        return EngineFiles(
             axes_dir=self.axes_dir,
             column_names=tuple(column.name for column in self.plan.columns if column.role != "output"),
             exclude=self.plan.exclude,
@@ -76,20 +76,23 @@ class PrecomputePredictions(beam.PTransform):
             outputs=tuple(self.outputs),
             foreign=self.foreign,
         )
+
+    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[ShardRecord]:
+        """Wires the transform."""
+        score = _ScoreShards(self.engine_files, self.plan.columns, self.predictions_dir, self.fingerprint)
         return (
             root
             | "EnumerateShards" >> EnumerateShards(self.plan.cardinality, self.plan.shard_blocks)
-            | "ScoreShards"
-            >> beam.ParDo(_ScoreShards(files, self.plan.columns, self.predictions_dir, self.fingerprint))
+            | "ScoreShards" >> beam.ParDo(score)
         )
+
+    def writer(self, engine: Engine) -> ShardWriter:
+        """Writes the same shards in this process, with an engine of the same space and outputs."""
+        return ShardWriter(engine, self.plan.columns, self.predictions_dir, self.fingerprint)
 
 
 class _ScoreShards(beam.DoFn):
-    """Loads the engine once per process, then scores shards, two at once: one ends while the next begins.
-
-    They share one pool of threads, so that this takes no more cores; it fills the gap in which a shard's last block is
-    encoded and its first ones are scored.
-    """
+    """Loads the engine once per process, then scores shards, two at once: they share one pool of threads."""
 
     def __init__(
         self, files: EngineFiles, columns: tuple[TableColumn, ...], predictions_dir: str, fingerprint: Fingerprint
@@ -101,7 +104,8 @@ class _ScoreShards(beam.DoFn):
         self._shards_kept = Metrics.counter("precompute", "shards_kept")
 
     def setup(self) -> None:
-        self._engine = load_engine(self._files)
+        engine = load_engine(self._files)
+        self._writer = ShardWriter(engine, self._columns, self._predictions_dir, self._fingerprint)
         self._threads = concurrent.futures.ThreadPoolExecutor(SHARDS_AT_ONCE, "shards")
 
     def teardown(self) -> None:
@@ -111,7 +115,7 @@ class _ScoreShards(beam.DoFn):
         self._pending: collections.deque[concurrent.futures.Future[tuple[ShardRecord, bool]]] = collections.deque()
 
     def process(self, shard: ShardRange) -> Iterator[ShardRecord]:
-        self._pending.append(self._threads.submit(self._keep_or_score, shard))
+        self._pending.append(self._threads.submit(self._keep_or_write, shard))
         if len(self._pending) == SHARDS_AT_ONCE:
             yield self._first_pending()
 
@@ -125,10 +129,6 @@ class _ScoreShards(beam.DoFn):
             self._shards_kept.inc()
         return record
 
-    def _keep_or_score(self, shard: ShardRange) -> tuple[ShardRecord, bool]:
-        rows = self._engine.exclusion.included_count(shard.start, shard.stop)
-        record = check_shard(self._predictions_dir, shard, self._columns, rows, self._fingerprint)
-        if record is not None:
-            return record, True
-        blocks = self._engine.score_ranges(shard.block_ranges())
-        return write_shard(self._predictions_dir, shard, self._columns, blocks, self._fingerprint), False
+    def _keep_or_write(self, shard: ShardRange) -> tuple[ShardRecord, bool]:
+        record = self._writer.finished(shard)
+        return (record, True) if record is not None else (self._writer.write(shard), False)

@@ -26,6 +26,7 @@ from transforms.scoring.shard_records import ShardRecord, keep_record, kept_reco
 from transforms.space.blocks import BLOCK_ROWS, ShardRange
 
 FORMAT = 1
+PIPELINE = "pipeline"
 # A model's float is a float32, and is kept so.
 _VALUE_TYPES: dict[ColumnType, pa.DataType] = {**ARROW_TYPES, "float": pa.float32()}
 OUTPUT_TYPES: dict[OutputType, pa.DataType] = {
@@ -83,7 +84,7 @@ class Manifest:
         rows: of all shards.
         block_rows: points in a block.
         columns: of the prediction table, in order.
-        backend: what computed the predictions.
+        backend: what computed the predictions: `precompute.on` of the job file.
         format: of the shards and of this manifest.
     """
 
@@ -94,7 +95,7 @@ class Manifest:
     transform_hash: str
     space_hash: str
     block_rows: int = BLOCK_ROWS
-    backend: str = "pipeline"
+    backend: str = PIPELINE
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -118,13 +119,19 @@ class Manifest:
         return cls(**{**values, "shards": shards, "columns": columns})
 
 
-def make_manifest(records: Iterable[ShardRecord], columns: Iterable[TableColumn], fingerprint: Fingerprint) -> Manifest:
+def make_manifest(
+    records: Iterable[ShardRecord],
+    columns: Iterable[TableColumn],
+    fingerprint: Fingerprint,
+    backend: str = PIPELINE,
+) -> Manifest:
     """The manifest of these shards, in the order of their names."""
     shards = tuple(sorted(records, key=lambda record: record.name))
     return Manifest(
         rows=sum(shard.rows for shard in shards),
         shards=shards,
         columns=tuple(columns),
+        backend=backend,
         **dataclasses.asdict(fingerprint),
     )
 
