@@ -17,6 +17,7 @@ def vertex_problems(job: "Job") -> Iterator[tuple[tuple[str | int, ...], Any, st
     on_vertex: dict[tuple[str, ...], str] = {}
     if isinstance(training, VertexTraining):
         on_vertex["model", "training", "on"] = training.on
+        yield from _training_problems(job, training)
     if isinstance(precompute, VertexBatchPrecompute):
         on_vertex["precompute", "on"] = precompute.on
         has_dataset = precompute.dataset is not None or isinstance(job.warehouse, BigQueryWarehouse)
@@ -29,3 +30,14 @@ def vertex_problems(job: "Job") -> Iterator[tuple[tuple[str | int, ...], Any, st
     if (on_vertex or job.vertex is not None) and not job.workspace.startswith("gs://"):
         expected = "expected gs://bucket/folder beside vertex, which reads models and instances there"
         yield ("workspace",), job.workspace, expected
+
+
+def _training_problems(job: "Job", training: VertexTraining) -> Iterator[tuple[tuple[str | int, ...], Any, str]]:
+    build_model = getattr(job.model, "build_model", None)
+    if build_model is not None and training.python_package is not None:
+        expected = "expected none beside training.python_package, which has this project only; use training.container"
+        yield ("model", "build_model"), build_model, expected
+    account = training.service_account or (job.vertex.service_account if job.vertex is not None else None)
+    if training.tensorboard is not None and account is None:
+        expected = "expected training.service_account, or vertex.service_account, that may write there"
+        yield ("model", "training", "tensorboard"), training.tensorboard, expected

@@ -1,6 +1,7 @@
 """Objects on `gs://`: whole reads and writes, preconditions, listings, folders, and errors of one line."""
 
 import contextlib
+import dataclasses
 import http.server
 import json
 import threading
@@ -83,6 +84,29 @@ def test_a_folder_comes_down_with_all_that_is_in_it(folder, tmp_path):
         storage.write_bytes(f"{folder}/{name}", content)
     storage.download_folder(folder, str(tmp_path))
     assert {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+def test_a_folder_that_is_an_object_is_no_file(cloud, folder, monkeypatch, tmp_path):
+    """Cloud Storage FUSE, which training jobs write through, makes an object of each folder."""
+    storage.write_bytes(f"{folder}/model/saved_model.pb", b"graph")
+    name = folder.removeprefix(f"gs://{cloud.storage.bucket}/")
+
+    def add_folders(request, forward):
+        reply = forward(request)
+        if request.method != "GET" or not request.resource.endswith("/o"):
+            return reply
+        listed = json.loads(reply.body)
+        listed["items"] = [
+            *listed.get("items", []),
+            *({"name": f"{name}/{each}/"} for each in ("model", "model/assets")),
+        ]
+        return dataclasses.replace(reply, body=json.dumps(listed).encode())
+
+    with proxy(cloud.storage.endpoint, add_folders) as endpoint:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", endpoint)
+        assert storage.list_files(folder, "**") == [f"{folder}/model/saved_model.pb"]
+        storage.download_folder(f"{folder}/model", str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["saved_model.pb"]
 
 
 def test_a_write_replaces_the_version_that_it_names_and_no_other(folder):

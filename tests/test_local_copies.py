@@ -3,6 +3,8 @@
 import pathlib
 
 import pytest
+from apache_beam.io.filesystem import FileMetadata, MatchResult
+from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.workspace import storage
 from transforms.local_copies import local_folder
@@ -39,3 +41,16 @@ def test_a_file_that_changed_makes_another_copy(folder):
 
 def test_two_empty_folders_are_not_one(cloud):
     assert local_folder(cloud.storage.url()) != local_folder(cloud.storage.url())
+
+
+def test_a_folder_that_is_an_object_is_no_file(folder, monkeypatch):
+    """Cloud Storage FUSE, which training jobs write through, makes an object of each folder."""
+    match = FileSystems.match
+
+    def with_folders(patterns):
+        (found,) = match(patterns)
+        places = [FileMetadata(f"{folder}/{name}", 0, 1.0) for name in ("", "variables/")]
+        return [MatchResult(patterns[0], [*places, *found.metadata_list])]
+
+    monkeypatch.setattr(FileSystems, "match", with_folders)
+    assert content(local_folder(folder)) == {"saved_model.pb": b"graph", "variables/variables.index": b"index"}

@@ -24,7 +24,11 @@ def local_folder(folder: str) -> str:
     if FileSystems.get_scheme(folder) is None:
         return folder
     (match,) = FileSystems.match([FileSystems.join(folder, "**")])
-    files = sorted((file.path, file.size_in_bytes, file.last_updated_in_seconds) for file in match.metadata_list)
+    files = sorted(
+        (file.path, file.size_in_bytes, file.last_updated_in_seconds)
+        for file in match.metadata_list
+        if not file.path.endswith("/")  # the folder itself, which Cloud Storage FUSE makes an object of
+    )
     with _COPYING:  # several Beam threads ask at once; only one may copy
         if (state := (folder, *files)) not in _copies:
             target = tempfile.TemporaryDirectory(prefix="foretable-")

@@ -1,7 +1,7 @@
 """train: the trainer in a process of its own, or the last blessed model on a night when none is due.
 
-A process of its own, because that is how it runs in a Vertex custom job too, and because TensorFlow's determinism and
-thread settings are for a whole process.
+A process of its own, because that is how it runs in a custom job on Vertex AI too, and because TensorFlow's determinism
+and thread settings are for a whole process.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from beam_jobs.night import Night, Stage
 from beam_jobs.stages import prepare
 from beam_jobs.workspace import storage
 from configs.errors import ForetableError
+from configs.training import VertexTraining
 from transforms.files import upload_folder
 
 MODEL, LOGS = "model", "tensorboard"
@@ -40,21 +41,31 @@ def run(night: Night) -> dict[str, Any]:
             "transform_hash": reused.transform_hash,
             "trained_on": reused.run_date.isoformat(),
         }
-    with tempfile.TemporaryDirectory(prefix="foretable-") as temporary:
-        if storage.is_local(night.run.path):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(night.run.file(MODEL))
-            done = _train(night, night.run.path, temporary)
-        else:
-            done = _train_on_copies(night, os.path.join(temporary, "run"), temporary)
+    training = night.trained_job.model.training
+    if isinstance(training, VertexTraining):
+        from beam_jobs.vertex.training import train_on_vertex  # its clients take seconds to import
+
+        done = train_on_vertex(night, training, prepared["digest"])
+    else:
+        done = _train_here(night)
     return {
         "trained_in": night.run.path,
         "run_id": night.run.run_id,
         "run_date": night.run.run_date.isoformat(),
         "definition": lineage.model_definition(night.trained_job),
         "classes": prepared["classes"],
+        "data_fingerprint": night.data_fingerprint,
         **{name: value for name, value in done.items() if name != "event"},
     }
+
+
+def _train_here(night: Night) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="foretable-") as temporary:
+        if not storage.is_local(night.run.path):
+            return _train_on_copies(night, os.path.join(temporary, "run"), temporary)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(night.run.file(MODEL))
+        return _train(night, night.run.path, temporary)
 
 
 def _train_on_copies(night: Night, run_path: str, logs: str) -> dict[str, Any]:

@@ -119,7 +119,9 @@ def list_files(pattern: str) -> list[str]:
             timeout=TIMEOUT_SECONDS,
             retry=_RETRY,
         )
-        return sorted(f"{SCHEME}{bucket}/{blob.name}" for blob in found if matches(blob.name))
+        # What ends in a slash is the folder itself, which Cloud Storage FUSE makes an object of.
+        names = sorted(blob.name for blob in found if matches(blob.name) and not blob.name.endswith("/"))
+    return [f"{SCHEME}{bucket}/{name}" for name in names]
 
 
 def delete(paths: Iterable[str], generation: int | None = None) -> None:

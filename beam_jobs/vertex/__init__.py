@@ -1,0 +1,1 @@
+"""Vertex AI: custom training jobs, the Model Registry, batch prediction, endpoints."""
