@@ -4,6 +4,9 @@ VENV := .venv
 TWINS := .venv-twins
 BIN := $(VENV)/bin
 TODAY := $(shell date -u +%F)
+# Processes that share the tests, a file to one; WORKERS=0 for one process, to debug in.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: demo install twins try-twins test test-slow test-faults test-gcp check bench lock image clean
 
@@ -28,10 +31,10 @@ try-twins:
 	$(PYTHON) tests/twins/environment.py $(TWINS) $(if $(filter 1,$(REQUIRE_TWINS)),,--optional)
 
 test: install try-twins
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: install try-twins $(VENV)/bench-installed
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow --durations=25
 
 # Every fault at every call, of which test-slow tries a part: about an hour.
 test-faults: install try-twins

@@ -102,7 +102,7 @@ def when(condition, action=lambda: None):
 
 
 def is_running(twin):
-    return any(job.state == "RUNNING" for job in twin.jobs.values())
+    return any(job.state == "RUNNING" for job in [*twin.jobs.values()])  # another thread may add one meanwhile
 
 
 class TestOptions:
