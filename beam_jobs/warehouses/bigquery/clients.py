@@ -78,6 +78,10 @@ def is_transient(error: BaseException) -> bool:
 
 RETRY = retry.Retry(predicate=is_transient, initial=0.5, maximum=20, multiplier=2, timeout=_RETRY_SECONDS)
 """For every call: up to five minutes of tries, further and further apart."""
+RECONNECT = retry.Retry(
+    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.5, maximum=20, timeout=_RETRY_SECONDS
+)
+"""For a stream whose connection was lost; the client's own default goes on for a day."""
 
 
 def _reason(error: BaseException) -> str | None:

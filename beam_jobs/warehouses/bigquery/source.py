@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from google.api_core import exceptions, retry
 from google.cloud import bigquery
 
-from beam_jobs.warehouses.bigquery.clients import CALL_TIMEOUT_SECONDS, RETRY, bigquery_client, read_client
+from beam_jobs.warehouses.bigquery.clients import CALL_TIMEOUT_SECONDS, RECONNECT, RETRY, bigquery_client, read_client
 from beam_jobs.warehouses.bigquery.errors import explained
 from beam_jobs.warehouses.bigquery.pins import Pin, describe
 from configs.cloud import Endpoints
@@ -28,10 +27,6 @@ from transforms.examples.reading import Part
 _NUMBERS = ("INTEGER", "INT64", "FLOAT", "FLOAT64", "NUMERIC", "BIGNUMERIC", "BOOLEAN", "BOOL")
 _TEXTS = ("STRING", "BYTES", "DATE", "DATETIME", "TIME", "TIMESTAMP", "JSON", "GEOGRAPHY")
 _READABLE: dict[ColumnType, tuple[str, ...]] = {"string": _NUMBERS + _TEXTS, "float": _NUMBERS, "int": _NUMBERS}
-_RECONNECT = retry.Retry(
-    predicate=retry.if_exception_type(exceptions.ServiceUnavailable), initial=0.5, maximum=20, timeout=300
-)
-"""Of a stream whose connection was lost; the client's own default goes on for a day."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +68,7 @@ class BigQueryReader:
         schema = pa.ipc.read_schema(pa.py_buffer(self.schema))
         client = read_client(self.endpoints)
         with contextlib.closing(client.transport):
-            for response in client.read_rows(stream, retry=_RECONNECT):
+            for response in client.read_rows(stream, retry=RECONNECT):
                 encoded = response.arrow_record_batch.serialized_record_batch
                 rows = pa.ipc.read_record_batch(pa.py_buffer(encoded), schema)
                 arrays = {name: rows.column(column) for name, column in self.columns.items()}
