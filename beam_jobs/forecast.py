@@ -13,12 +13,21 @@ from typing import Any
 from beam_jobs import lineage, pricing
 from beam_jobs.night import Night, Stage
 from beam_jobs.sources import sources_of
+from beam_jobs.vertex.expected_jobs import (
+    BATCH_SLOWDOWN,
+    SLOWDOWN,
+    TRAINING_STARTUP_MINUTES,
+    ExpectedJobs,
+    expected_jobs,
+    vertex_stages,
+)
+from beam_jobs.vertex.sizing import STARTUP_MINUTES
 from beam_jobs.warehouses import open_warehouse
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.run_directory import read_marker
 from configs.cloud import BigQueryWarehouse, DataflowRunner
 from configs.job import ForeignJob, TrainedJob
-from configs.prices import load_prices
+from configs.prices import Prices, load_prices
 from configs.sources import BigQuerySource, SampleSource, Source
 from configs.space import RangeAxis, ValuesAxis
 
@@ -27,6 +36,13 @@ DATAFLOW_STEPS = {"prepare": ("ingest", "transform"), "evaluate": ("evaluate",),
 """Steps of a stage that are jobs on Dataflow; the others run on the machine that starts the night."""
 PUBLISHING_JOBS = ("load", "verification", "view", "record of the night")
 _VALUE_BYTES = 8  # of a number in BigQuery; a word is about as long
+_TRAINING_HERE = "training runs where the night is started, and is not in the price"
+_VERTEX_ASSUMPTIONS = (
+    f"a machine of Vertex AI starts {TRAINING_STARTUP_MINUTES[0]} to {TRAINING_STARTUP_MINUTES[1]} minutes before it"
+    f" trains, {STARTUP_MINUTES[0]} to {STARTUP_MINUTES[1]} before it predicts, and is billed from then on",
+    f"it trains up to {SLOWDOWN} times slower than here, and a batch takes up to {BATCH_SLOWDOWN} times what its"
+    " signature takes here; disks, logs and the tables of instances are not in the price",
+)
 
 
 def forecast(night: Night, stages: Iterable[Stage]) -> dict[str, Any]:
@@ -39,9 +55,12 @@ def forecast(night: Night, stages: Iterable[Stage]) -> dict[str, Any]:
     runs = {action["stage"] for action in actions if action["action"] == "run"}
     reads = [describe_source(source, night) for source in sources_of(night.job)]
     table = expected_table(night)
+    on_vertex = {action["stage"] for action in actions if action["on_vertex"] and action["stage"] in runs}
+    vertex = expected_jobs(night, on_vertex, _example_rows(reads))
     jobs = {
         "dataflow": sum(len(action["dataflow_jobs"]) for action in actions if action["action"] == "run"),
         "bigquery": _bigquery_jobs(night, reads, runs),
+        "vertex": sum(expected.jobs for expected in vertex),
     }
     return {
         "job": night.job.name,
@@ -53,7 +72,8 @@ def forecast(night: Night, stages: Iterable[Stage]) -> dict[str, Any]:
         "writes": table,
         "replaces": _replaces(night, runs),
         "jobs": jobs,
-        "price": _price(night, reads, table, jobs["dataflow"], runs),
+        "vertex": [expected.to_json() for expected in vertex],
+        "price": _price(night, reads, table, jobs["dataflow"], vertex, runs),
     }
 
 
@@ -63,18 +83,18 @@ def stage_actions(night: Night, stages: Iterable[Stage]) -> list[dict[str, Any]]
     reused = lineage.model_to_reuse(night.job, night.run) if isinstance(night.job, TrainedJob) else None
     on_dataflow = isinstance(night.job.runner, DataflowRunner)
     for stage in stages:
-        if not stage.is_part_of(night):
+        if not stage.is_needed(night):
             continue
         why = _why_it_runs(stage, night, {action["stage"] for action in actions if action["action"] == "run"})
         steps = DATAFLOW_STEPS.get(stage.name, ()) if on_dataflow else ()
         if stage.name == "prepare" and reused is not None:
             steps = steps[:1]
+        on_vertex = stage.name in vertex_stages(night.job)
         if stage.name == "train" and reused is not None and why:
             why = f"takes model {reused.model_version} of {reused.run_date}: no training is due"
-        action = "run" if why else "skip"
-        actions.append(
-            {"stage": stage.name, "action": action, "why": why or "done before", "dataflow_jobs": list(steps)}
-        )
+            on_vertex = False
+        described = {"stage": stage.name, "action": "run" if why else "skip", "why": why or "done before"}
+        actions.append(described | {"dataflow_jobs": [] if on_vertex else list(steps), "on_vertex": on_vertex})
     return actions
 
 
@@ -84,12 +104,11 @@ def _why_it_runs(stage: Stage, night: Night, running: set[str]) -> str:
     if done is None:
         return "not done yet"
     inputs = stage.settings(night)
-    for required in stage.requires:
-        if required.is_part_of(night):
-            marker = night.run.read_marker(required.marker)
-            if required.name in running or marker is None:
-                return f"{required.name} runs again"
-            inputs[required.name] = marker["digest"]
+    for required in stage.reads(night):
+        marker = night.run.read_marker(required.marker)
+        if required.name in running or marker is None:
+            return f"{required.name} runs again"
+        inputs[required.name] = marker["digest"]
     return "" if done["inputs"] == inputs else "what it was made from has changed"
 
 
@@ -110,6 +129,12 @@ def describe_source(source: Source, night: Night) -> dict[str, Any]:
     found = FileSystems.match(list(source.files))
     sizes = {file.path: file.size_in_bytes for match in found for file in match.metadata_list}
     return described | {"name": ", ".join(source.files), "files": len(sizes), "bytes": sum(sizes.values())}
+
+
+def _example_rows(reads: list[dict[str, Any]]) -> int | None:
+    """Rows of all sources together, as far as they are known; None where none is."""
+    known = [read["rows"] for read in reads if read["rows"] is not None]
+    return sum(known) if known else None
 
 
 def expected_table(night: Night) -> dict[str, Any]:
@@ -162,18 +187,24 @@ def _bigquery_jobs(night: Night, reads: list[dict[str, Any]], runs: set[str]) ->
 
 
 def _price(
-    night: Night, reads: list[dict[str, Any]], table: dict[str, Any], dataflow_jobs: int, runs: set[str]
+    night: Night,
+    reads: list[dict[str, Any]],
+    table: dict[str, Any],
+    dataflow_jobs: int,
+    vertex: list[ExpectedJobs],
+    runs: set[str],
 ) -> dict[str, Any]:
     """A range for each service, its assumptions, and the table of list prices that it comes from."""
     job = night.job
     path = job.prices or PRICES
     prices = load_prices(path)
     on_bigquery = isinstance(job.warehouse, BigQueryWarehouse) and "publish" in runs
+    scores_here = "precompute" in runs and "precompute" not in vertex_stages(job)
     rows = table["rows"] or 0
     is_read = "prepare" in runs or isinstance(job, ForeignJob)
     sizes = pricing.Sizes(
-        example_rows=sum(read["rows"] or 0 for read in reads) if is_read else 0,
-        scoring_core_seconds=(table["seconds"] or 0.0) * (os.cpu_count() or 1) if "precompute" in runs else 0.0,
+        example_rows=_example_rows(reads) or 0 if is_read else 0,
+        scoring_core_seconds=(table["seconds"] or 0.0) * (os.cpu_count() or 1) if scores_here else 0.0,
         rows=rows,
         shard_bytes=table["bytes"] or 0,
         table_bytes=rows * table["columns"] * _VALUE_BYTES if on_bigquery else 0,
@@ -188,8 +219,11 @@ def _price(
         costs = [*pricing.dataflow_costs(sizes, job.runner, prices), *costs]
     if not storage.is_local(job.workspace) and runs:
         costs += pricing.storage_costs(sizes, prices)
-    listed = (prices.dataflow, prices.bigquery, prices.storage)
-    unknown = [read["name"] for read in reads if read["rows"] is None and is_read]
+    for expected in vertex:
+        costs += pricing.vertex_costs(expected, prices)
+    listed = [prices.dataflow, prices.bigquery, prices.storage, *([prices.vertex] if prices.vertex and vertex else [])]
+    unknown = [f"rows of {read['name']}" for read in reads if read["rows"] is None and is_read]
+    unknown += [problem for expected in vertex for problem in _vertex_unknown(expected, prices)]
     return {
         "currency": prices.currency,
         "low": sum(cost.low for cost in costs),
@@ -198,7 +232,7 @@ def _price(
         "is_complete": table["rows"] is not None and table["bytes"] is not None and not unknown,
         "not_known": [
             *(["the table's size"] if table["bytes"] is None else []),
-            *(f"rows of {name}" for name in unknown),
+            *unknown,
         ],
         "prices": str(path),
         "as_of": min(service.as_of for service in listed).isoformat(),
@@ -209,6 +243,13 @@ def _price(
             " beside its work",
             f"a worker's core is as fast as one here to {pricing.SLOWDOWN} times slower",
             f"publishing reads the table {pricing.SCANS[0]} to {pricing.SCANS[1]} times",
-            "training runs where the night is started, and is not in the price",
+            *(_VERTEX_ASSUMPTIONS if vertex else ()),
+            *(() if "train" in vertex_stages(job) else (_TRAINING_HERE,)),
         ],
     }
+
+
+def _vertex_unknown(expected: ExpectedJobs, prices: Prices) -> list[str]:
+    if pricing.vertex_machine_hour(expected, prices) is None:
+        return [f"an hour of {pricing.machine_text(expected)}"]
+    return [f"hours of the {expected.kind} ({expected.basis})"] if expected.machine_hours is None else []

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from beam_jobs.lineage import CHOSEN_FILE
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.night_files import NightFiles
 from beam_jobs.workspace.run_directory import MARKERS
@@ -55,12 +56,13 @@ def summarize_night(files: NightFiles) -> NightSummary:
     markers, outcome = files.markers, files.outcome
     published, blessing = markers.get("publish"), markers.get("evaluate")
     manifest = markers.get("precompute", {}).get("manifest", {})
-    metrics = (blessing or {}).get("metrics") or {}
+    is_own = not files.tree(CHOSEN_FILE)
+    metrics = (published or {}).get("metrics") or (is_own and (blessing or {}).get("metrics")) or {}
     drift, feature = _drift(files)
     finished = [marker["finished_at"] for marker in markers.values()]
     status, line = _end(markers, outcome)
     unfinished = next((stage for stage in files.stages if stage not in markers), None)
-    if blessing is not None and not blessing["blessed"]:
+    if blessing is not None and not blessing["blessed"] and is_own:
         unfinished = "evaluate"
     return NightSummary(
         run_date=files.run_date.isoformat(),

@@ -8,6 +8,9 @@ from beam_jobs.workspace.run_directory import RunDirectory, read_marker
 from configs.errors import RefusedError
 from configs.job import TrainedJob
 
+CHOSEN_FILE = "chosen_model.json"
+"""In a run directory: the model that a person chose for the night, in place of the one that it trained or took over."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
@@ -16,6 +19,7 @@ class TrainedModel:
     Attributes:
         run_path: that night's run directory, which has `model/` and `transform_output/`.
         transform_hash: of the transform graph that it goes with.
+        data_fingerprint: of the sources that it was trained on; empty where the night that trained it kept none.
     """
 
     run_id: str
@@ -25,6 +29,7 @@ class TrainedModel:
     transform_hash: str
     definition: str
     classes: tuple[str, ...] | None
+    data_fingerprint: str = ""
 
     @property
     def model_path(self) -> str:
@@ -47,7 +52,7 @@ def model_definition(job: TrainedJob) -> str:
 
 
 def model_of(run_path: str) -> TrainedModel | None:
-    """The model that the run at `run_path` scores with, whichever night trained it; None before its train stage."""
+    """The model that the run at `run_path` trained or took over; None before its train stage."""
     path = storage.join(run_path, "training.json")
     if not storage.exists(path):
         return None
@@ -62,7 +67,42 @@ def model_of(run_path: str) -> TrainedModel | None:
         transform_hash=training["transform_hash"],
         definition=training["definition"],
         classes=tuple(training["classes"]) if training["classes"] else None,
+        data_fingerprint=training.get("data_fingerprint", ""),
     )
+
+
+def chosen_model(run_path: str) -> TrainedModel | None:
+    """The model that a person chose for the run; None where it scores with its own.
+
+    Raises:
+        RefusedError: it is not there any more.
+    """
+    path = storage.join(run_path, CHOSEN_FILE)
+    chosen = storage.read_json(path) if storage.exists(path) else {}
+    if not chosen:
+        return None
+    model = model_of(chosen["run_path"])
+    if model is None or model.model_version != chosen["model_version"]:
+        raise RefusedError(
+            f"{path}: model {chosen['model_version']} is not in {chosen['run_path']} any more; "
+            "run `foretable precompute` with or without --model to choose again"
+        )
+    return model
+
+
+def trained_models(job_folder: str) -> list[TrainedModel]:
+    """Every model that a night of the job trained, by the night's date; the same one twice where two nights made it."""
+    found = [model_of(path.rpartition("/")[0]) for path in storage.list_files(job_folder, "*/*/training.json")]
+    return list({model.run_path: model for model in found if model is not None}.values())
+
+
+def published_model(run_path: str, model_version: str) -> TrainedModel | None:
+    """The model of this version that the run's table comes from: its own, or an earlier one; None if it is gone."""
+    own = model_of(run_path)
+    if own is not None and own.model_version == model_version:
+        return own
+    job_folder = run_path.rsplit("/", 2)[0]
+    return next((model for model in trained_models(job_folder) if model.model_version == model_version), None)
 
 
 def last_blessed_model(job_folder: str, before: RunDirectory | None = None) -> TrainedModel | None:

@@ -4,11 +4,9 @@ A value is looked up in its axis first, so a miss costs no scan; the row itself 
 can be no other row.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import difflib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_jobs.key_text import check_names, parse_value
 from beam_jobs.published_axes import PublishedAxis, number_text, read_axes
 from beam_jobs.warehouses.base import Cell, Column, NightRecord, Value, Warehouse
-from configs.errors import ForetableError, JobError, RefusedError
+from configs.errors import ForetableError, RefusedError
 from configs.space import interval_columns
 
 NEAREST = 3
@@ -79,23 +78,6 @@ class Miss:
         return "; ".join(map(str, self.faults))
 
 
-def parse_key(arguments: Sequence[str]) -> dict[str, str]:
-    """Splits `column=value` arguments.
-
-    Raises:
-        JobError: one is not of that form, or a column comes twice.
-    """
-    key: dict[str, str] = {}
-    for argument in arguments:
-        name, equals, text = argument.partition("=")
-        if not equals or not name:
-            raise JobError(f"{argument!r}: expected column=value, such as mother_age=29")
-        if name in key:
-            raise JobError(f"{argument!r}: {name} is given twice")
-        key[name] = text
-    return key
-
-
 def find(warehouse: Warehouse, job: str, key: Mapping[str, str]) -> Hit | Miss:
     """Looks the key up in what readers of the job see.
 
@@ -108,7 +90,7 @@ def find(warehouse: Warehouse, job: str, key: Mapping[str, str]) -> Hit | Miss:
     """
     record = published_night(warehouse, job)
     axes = read_axes(record)
-    _check_names(_asked_names(record, axes), key)
+    check_names(_asked_names(record, axes), key)
     columns = {column.name: column for column in record.key_columns}
     values: dict[str, Value] = {}
     faults: list[Fault] = []
@@ -165,44 +147,9 @@ def _find_row(axis: PublishedAxis, columns: Mapping[str, Column], key: Mapping[s
     return _faults(axis.table, wanted) if row is None else row
 
 
-def _check_names(names: Sequence[str], key: Mapping[str, str]) -> None:
-    problems = []
-    for name in key:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(names)}"
-            problems.append(f"unknown column {name!r}: {hint}")
-    absent = [name for name in names if name not in key]
-    if absent and not problems:
-        problems.append(f"no value of {', '.join(absent)}: expected {' '.join(f'{name}=…' for name in names)}")
-    if problems:
-        raise JobError(*problems)
-
-
 def _parse(column: Column, text: str, known: pa.ChunkedArray) -> Value:
-    if column.type == "string":
-        is_word = pc.any(pc.equal(known, text), min_count=0).as_py()
-        return None if text in ("", "null") and not is_word else text
-    if text in ("", "null"):
-        return None
-    value = _number(column, text)
-    if value is None:
-        expected = "a whole number" if column.type == "int" else "a number"
-        raise JobError(f"{column.name}={text!r}: expected {expected}, or nothing for the missing value")
-    return value
-
-
-def _number(column: Column, text: str) -> float | int | None:
-    """The number that `text` is; None for what is none, and for NaN, which is no value to ask for."""
-    with contextlib.suppress(ValueError):
-        if column.type == "int":
-            return int(text)
-    with contextlib.suppress(ValueError):
-        number = float(text)
-        if column.type == "float":
-            return None if math.isnan(number) else number
-        return int(number) if number.is_integer() else None
-    return None
+    is_word = column.type == "string" and bool(pc.any(pc.equal(known, text), min_count=0).as_py())
+    return parse_value(column.name, column.type, text, is_word)
 
 
 def _index_of(axis: pa.Table, wanted: Mapping[str, Value]) -> int | None:

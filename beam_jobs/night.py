@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from beam_jobs import lineage
 from beam_jobs.console import Console
 from beam_jobs.endpoints import use_endpoints
 from beam_jobs.foreign_models import given_model
-from beam_jobs.sources import open_source, source_fingerprint, sources_of
+from beam_jobs.sources import example_sources, open_source, source_fingerprint, sources_of
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.locking import RunLock
 from beam_jobs.workspace.run_directory import MARKERS, RunDirectory, derive_run_id, job_folder
@@ -33,6 +34,7 @@ class Night:
         job_file: as the user named it, for messages that say what to run.
         beam_options: Beam's own, given behind a bare `--`.
         train_now: trains even where the schedule does not ask for it.
+        data_fingerprint: SHA-256 that changes when the examples may have; of what a model is trained on.
         lock: held while the night is `working`.
     """
 
@@ -42,6 +44,7 @@ class Night:
     console: Console
     beam_options: tuple[str, ...] = ()
     train_now: bool = False
+    data_fingerprint: str = ""
     lock: RunLock = dataclasses.field(default_factory=RunLock, compare=False, repr=False)
 
     @classmethod
@@ -49,7 +52,9 @@ class Night:
         """The night of `job` at `run_date`; looks at the sources, and at a model that it is given, because their
         state is part of the run's id."""
         use_endpoints(job)
-        fingerprints = [source_fingerprint(source, job.endpoints) for source in sources_of(job)]
+        of_sources = {source: source_fingerprint(source, job.endpoints) for source in sources_of(job)}
+        settings["data_fingerprint"] = storage.digest_of([of_sources[source] for source in example_sources(job)])
+        fingerprints = list(of_sources.values())
         if isinstance(job, ForeignJob):
             fingerprints.append(given_model(job).model_version)
         run_id = derive_run_id(job, fingerprints, run_date)
@@ -60,6 +65,11 @@ class Night:
         """The job, in a stage that only a night has which trains its model."""
         assert isinstance(self.job, TrainedJob), self.job.name
         return self.job
+
+    @property
+    def has_chosen_model(self) -> bool:
+        """Whether a person chose the model that the night scores with, in place of its own."""
+        return lineage.chosen_model(self.run.path) is not None
 
     def open_source(self, source: Source, columns: Mapping[str, ColumnType]) -> "SourceReader":
         """The reader of columns of a source, as every stage of this run reads it.
@@ -127,6 +137,18 @@ class Stage:
         """Whether the night has this stage."""
         return not self.makes_model or isinstance(night.job, TrainedJob)
 
+    def is_needed(self, night: Night) -> bool:
+        """Whether the night's table depends on it: where a person chose another model, not what makes the night's."""
+        return self.is_part_of(night) and not (self.makes_model and night.has_chosen_model)
+
+    def reads(self, night: Night) -> list["Stage"]:
+        """The stages whose markers it reads tonight."""
+        return [
+            required
+            for required in self.requires
+            if required.is_part_of(night) and (self.makes_model or required.is_needed(night))
+        ]
+
 
 def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
     """Runs the stage, or skips it where its marker says that it is done, and returns the marker.
@@ -141,9 +163,7 @@ def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
             f" run `foretable run {night.job_file}`"
         )
     inputs = stage.settings(night)
-    for required in stage.requires:
-        if not required.is_part_of(night):
-            continue
+    for required in stage.reads(night):
         marker = night.run.read_marker(required.marker)
         if marker is None:
             raise RefusedError(
@@ -181,6 +201,12 @@ def run_stage(stage: Stage, night: Night) -> dict[str, Any]:
     assert marker is not None, stage.marker
     stage.gate(marker)
     return marker
+
+
+def model_settings(night: Night) -> dict[str, str]:
+    """What a stage's marker says of the model that a person chose for the night, if one did."""
+    chosen = lineage.chosen_model(night.run.path)
+    return {} if chosen is None else {"model": chosen.model_version}
 
 
 def feature_types(job: Job) -> dict[str, Any]:

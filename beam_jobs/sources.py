@@ -27,13 +27,19 @@ _PIN_LASTS = datetime.timedelta(hours=40)
 """Of the 48 hours that every table can be read back, whatever its dataset's settings."""
 
 
-def sources_of(job: Job) -> tuple[Source, ...]:
-    """The sources that decide what the job publishes, each once; its traffic grows all the time and is none."""
+def example_sources(job: Job) -> tuple[Source, ...]:
+    """The sources of the examples, which decide what a model learns."""
     sources: list[Source] = []
     if isinstance(job, TrainedJob | ForeignJob) and job.source is not None:
         sources.append(job.source)
     if isinstance(job, TrainedJob) and isinstance(job.split, SourceSplit):
         sources.append(job.split.eval)
+    return tuple(sources)
+
+
+def sources_of(job: Job) -> tuple[Source, ...]:
+    """The sources that decide what the job publishes, each once; its traffic grows all the time and is none."""
+    sources = list(example_sources(job))
     if isinstance(job, TrainedJob) and job.traffic is not None:
         sources.append(job.traffic)
     for axis in job.input_space.axes.values():

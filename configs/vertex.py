@@ -1,5 +1,6 @@
 """Vertex AI in the job file: where it is, as whom, and how a registered model is served."""
 
+import re
 from typing import Annotated, Self
 
 import pydantic
@@ -31,18 +32,36 @@ class ServingContainer(Node):
     """The container that Vertex serves a model with.
 
     Attributes:
-        image: by default one of Vertex's own for TensorFlow. Any other has to speak TensorFlow Serving's REST API.
-        args: of its command line; Vertex fills in `$(AIP_STORAGE_URI)`.
-        predict_route: of an image that is not Vertex's own, as is `health_route`.
+        image: by default one of Vertex's own for TensorFlow, which needs no more than that. Any other has to speak
+            TensorFlow Serving's REST API; without `command` and `args` it is started as `tensorflow/serving` is.
+        command: in place of the image's entry point.
+        args: of the command line; Vertex fills in `$(AIP_STORAGE_URI)`, the folder that has the model in a folder `1`,
+            or, with an image of Vertex's own, the model itself.
+        predict_route: of an image that is not Vertex's own, as are `health_route` and `port`.
         port: that it listens on.
     """
 
     image: str = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest"
+    command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     environment: dict[str, str] = pydantic.Field(default_factory=dict)
     predict_route: str | None = pydantic.Field(default=None, pattern=r"^/")
     health_route: str | None = pydantic.Field(default=None, pattern=r"^/")
     port: int | None = pydantic.Field(default=None, ge=1, le=65535)
+
+    @property
+    def is_vertex_image(self) -> bool:
+        """Whether the image is one of those that Vertex provides, which know their own routes and port."""
+        return re.match(r"(us|europe|asia)-docker\.pkg\.dev/vertex-ai(-restricted)?/", self.image) is not None
+
+    @pydantic.model_validator(mode="after")
+    def _routes_of_other_images(self) -> Self:
+        given = [name for name in ("predict_route", "health_route", "port") if getattr(self, name) is not None]
+        if self.is_vertex_image and given:
+            raise ValueError(
+                f"expected no {', '.join(given)} beside {self.image!r}, which is Vertex's own and has them"
+            )
+        return self
 
 
 class OnlineMachines(Node):

@@ -1,4 +1,4 @@
-"""The exported model: one function under four signatures, from raw features to the prediction table's outputs.
+"""The exported model: one function under five signatures, from raw features to the prediction table's outputs.
 
 `keras.export.ExportArchive` writes it, because a plain `tf.saved_model.save` of a Keras 3 model loads in Python and
 dies in TF Serving and every other loader that opens a session.
@@ -36,6 +36,8 @@ def export_model(
         serving_default: raw features by name, each `[batch_size]`, to the outputs.
         serving_examples: serialized tf.Examples, `[batch_size]`, to the outputs. A feature that is absent is missing,
             if it may be; if it may not, the call fails and names it.
+        serving_text: the same in web-safe base64, with or without padding, for clients that can send no bytes: JSON has
+            no NaN, no exact int64 and no bytes either.
         transform: raw features to transformed ones.
         predict_transformed: the transformed features that the model takes, to the outputs.
 
@@ -52,6 +54,9 @@ def export_model(
     def predict(transformed: Tensors) -> Tensors:
         return named_outputs(model(model_inputs(model, transformed), training=False), label, task)
 
+    def predict_examples(examples: tf.Tensor) -> Tensors:
+        return predict(transform(tf.io.parse_example(examples, example_spec)))
+
     transformed_spec = {
         name: tf.TensorSpec([None, *feature.shape], feature.dtype, name)
         for name, feature in sorted(transform_output.transformed_feature_spec().items())
@@ -62,9 +67,12 @@ def export_model(
     archive.track(transform_layer)  # or its tables are not saved
     archive.add_endpoint("serving_default", lambda raw: predict(transform(raw)), input_signature=[raw_spec])
     archive.add_endpoint(
-        "serving_examples",
-        lambda examples: predict(transform(tf.io.parse_example(examples, example_spec))),
-        input_signature=[tf.TensorSpec([None], tf.string, "examples")],
+        "serving_examples", predict_examples, input_signature=[tf.TensorSpec([None], tf.string, "examples")]
+    )
+    archive.add_endpoint(
+        "serving_text",
+        lambda example: predict_examples(tf.io.decode_base64(example)),
+        input_signature=[tf.TensorSpec([None], tf.string, "example")],
     )
     archive.add_endpoint("transform", transform, input_signature=[raw_spec])
     archive.add_endpoint("predict_transformed", predict, input_signature=[taken_spec])

@@ -1,4 +1,6 @@
-"""The exported model under both loaders and all four signatures, with missing values and unseen words."""
+"""The exported model under both loaders and all five signatures, with missing values and unseen words."""
+
+import base64
 
 import numpy as np
 import pyarrow as pa
@@ -62,6 +64,12 @@ def serialized(rows, drop_missing=True):
     return np.array(examples, object)
 
 
+def texts(rows):
+    """The same for JSON: as `models.exporting` says, with padding or without."""
+    encoded = [base64.urlsafe_b64encode(example) for example in serialized(rows)]
+    return np.array([text.rstrip(b"=") if row % 2 else text for row, text in enumerate(encoded)], object)
+
+
 def test_serving_default_takes_named_raw_columns(model):
     outputs = call(model, "serving_default", **RAW)
     assert list(outputs) == ["weight_pounds"]
@@ -91,7 +99,8 @@ def test_all_signatures_agree(model):
     taken = model.signatures["predict_transformed"].structured_input_signature[1]
     stepwise = call(model, "predict_transformed", **{name: features[name] for name in taken})["weight_pounds"]
     examples = call(model, "serving_examples", examples=serialized(ROWS))["weight_pounds"]
-    assert direct.tolist() == stepwise.tolist() == examples.tolist()
+    text = call(model, "serving_text", example=texts(ROWS))["weight_pounds"]
+    assert direct.tolist() == stepwise.tolist() == examples.tolist() == text.tolist()
 
 
 def test_transform_is_the_graph_that_training_read(model, run_dir):
@@ -108,7 +117,7 @@ def test_transform_is_the_graph_that_training_read(model, run_dir):
 def test_a_session_as_tf_serving_opens_it_gives_the_same(model, run_dir):
     features = call(model, "transform", **RAW)
     feeds = {"serving_default": RAW, "transform": RAW, "serving_examples": {"examples": serialized(ROWS)}}
-    feeds["predict_transformed"] = features
+    feeds |= {"predict_transformed": features, "serving_text": {"example": texts(ROWS)}}
     expected = call(model, "serving_default", **RAW)
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(run_dir / "model")).signature_def

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from nights import AXES, COLUMNS, DAY, make_night, points, prediction, publish
 
-from beam_jobs.lookup import Fault, Hit, Miss, find, parse_key
+from beam_jobs.key_text import parse_key
+from beam_jobs.lookup import Fault, Hit, Miss, find
 from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
 from configs.errors import ForetableError, JobError, RefusedError
 from transforms.scoring.shards import TableColumn

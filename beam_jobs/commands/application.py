@@ -43,8 +43,12 @@ Wait = Annotated[bool, typer.Option("--wait", help="Waits for another run of thi
 BeamOptions = Annotated[list[str] | None, typer.Argument(metavar="[-- BEAM_OPTION...]", show_default=False)]
 
 
-def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Registers a command whose errors come out as one line each, with the exit code that they carry."""
+def command(function: Callable[..., Any], group: typer.Typer = app) -> Callable[..., Any]:
+    """Registers a command whose errors come out as one line each, with the exit code that they carry.
+
+    Args:
+        group: that the command is one of.
+    """
 
     @functools.wraps(function)
     def with_errors(*args: Any, **kwargs: Any) -> None:
@@ -55,6 +59,8 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             for line in str(error).splitlines():
                 console.line(line if isinstance(error, MissError) else f"error: {line}", "red")
             raise typer.Exit(error.exit_code) from error
+        except typer.Exit:  # a RuntimeError, whose code the command chose
+            raise
         except KeyboardInterrupt:
             console.line("interrupted; the same command goes on from here", "red")
             raise typer.Exit(130) from None
@@ -65,7 +71,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     signature = inspect.signature(function)
     visible = [parameter for name, parameter in signature.parameters.items() if name != "console"]
     with_errors.__signature__ = signature.replace(parameters=visible)  # type: ignore[attr-defined]
-    return app.command()(with_errors)
+    return group.command()(with_errors)
 
 
 def _report_unexpected(error: Exception, console: Console) -> None:

@@ -1,6 +1,6 @@
 """What `foretable run --dry-run` prints for a person."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from beam_jobs.commands.tables import bytes_text, columns_table, pairs_table, print_things, seconds_text
@@ -14,12 +14,32 @@ def print_forecast(tree: Mapping[str, Any]) -> None:
         queried = bytes_text(read["queried_bytes"]) if read["queried_bytes"] else ""
         size = "?" if read["bytes"] is None else bytes_text(read["bytes"])
         reads.add_row(read["name"], read["kind"], _count(read["files"], ""), _count(read["rows"]), size, queried)
-    stages = columns_table("stage", "", "why", "Dataflow jobs")
+    stages = columns_table("stage", "", "why", "jobs elsewhere")
     for stage in tree["stages"]:
-        jobs = ", ".join(stage["dataflow_jobs"]) if stage["action"] == "run" else ""
-        stages.add_row(stage["stage"], stage["action"], stage["why"], jobs)
+        stages.add_row(stage["stage"], stage["action"], stage["why"], _jobs_elsewhere(stage, tree["vertex"]))
     print_things(reads, "", stages, "", pairs_table(_totals(tree)))
     _print_price(tree["price"])
+
+
+def _jobs_elsewhere(stage: Mapping[str, Any], vertex: Sequence[Mapping[str, Any]]) -> str:
+    """A stage's jobs on Dataflow and Vertex AI, where it runs; of the latter with their machines and hours."""
+    if stage["action"] != "run":
+        return ""
+    texts = [f"Dataflow: {', '.join(stage['dataflow_jobs'])}"] if stage["dataflow_jobs"] else []
+    for jobs in vertex:
+        if jobs["step"] == stage["stage"]:
+            accelerator = jobs["accelerator"]
+            with_accelerators = f" with {accelerator['count']} {accelerator['type']}" if accelerator else ""
+            hours = jobs["machine_hours"]
+            taking = f", {hours[0]:.2g} to {hours[1]:.2g} machine hours" if hours is not None else ""
+            spot = "spot " if jobs["spot"] else ""
+            machines = f"{jobs['machines']} {spot}{jobs['machine_type']}{with_accelerators}"
+            texts.append(f"Vertex AI: {_several(jobs['jobs'], jobs['kind'])} on {machines}{taking}")
+    return "; ".join(texts)
+
+
+def _several(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def _totals(tree: Mapping[str, Any]) -> dict[str, str]:
@@ -30,7 +50,10 @@ def _totals(tree: Mapping[str, Any]) -> dict[str, str]:
     return {
         "writes": f"{_count(writes['rows'])} rows{size}{time} (says {writes['told_by']})",
         "replaces": f"{night} in {replaced['view']}",
-        "jobs": f"{tree['jobs']['dataflow']} on Dataflow, {tree['jobs']['bigquery']} in BigQuery",
+        "jobs": ", ".join(
+            f"{tree['jobs'][service]} {where}"
+            for service, where in (("dataflow", "on Dataflow"), ("bigquery", "in BigQuery"), ("vertex", "on Vertex AI"))
+        ),
     }
 
 

@@ -15,6 +15,11 @@ from configs.errors import JobError
 from configs.job import Job, TrainedJob
 from configs.loading import load_job
 
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", metavar="VERSION|ALIAS", help="A version of the model, by number, alias or digest."),
+]
+
 
 def _job(job_file: str, overrides: list[str] | None) -> Job:
     job = load_job(job_file, overrides or ())
@@ -146,8 +151,29 @@ def _stage_command(name: str, about: str, **settings: Any) -> None:
 _stage_command("prepare", "Reads, checks and splits the examples; analyses and transforms them.")
 _stage_command("train", "Trains a model on the prepared examples, whether its schedule says so or not.", train_now=True)
 _stage_command("evaluate", "Judges the exported model on the eval split, and blesses it or not.")
-_stage_command("precompute", "Computes the predictions of the whole input space.")
 _stage_command("monitor", "Gathers what the night was, and writes its report.")
+
+
+@command
+def precompute(
+    job_file: JobFile,
+    beam_options: BeamOptions = None,
+    model: ModelName = None,
+    set_: Overrides = None,
+    date: RunDate = None,
+    as_json: AsJson = False,
+    wait: Wait = False,
+    *,
+    console: Console,
+) -> None:
+    """Computes the predictions of the whole input space, with tonight's model or with an earlier version."""
+    night = _night(job_file, set_, date, console, beam_options=tuple(beam_options or ()))
+    with night.working(wait):
+        with _loading(console):
+            from beam_jobs.commands.nights import precompute_with
+        marker = precompute_with(night, model)
+    if as_json:
+        print_json(marker)
 
 
 @command
@@ -177,7 +203,13 @@ def publish(
 
 @command
 def plan(
-    job_file: JobFile, set_: Overrides = None, date: RunDate = None, as_json: AsJson = False, *, console: Console
+    job_file: JobFile,
+    model: ModelName = None,
+    set_: Overrides = None,
+    date: RunDate = None,
+    as_json: AsJson = False,
+    *,
+    console: Console,
 ) -> None:
     """Says how large the input space is, how long scoring it takes and how many bytes it writes, without doing it."""
     night = _night(job_file, set_, date, console)
@@ -185,11 +217,15 @@ def plan(
         from beam_jobs.commands.nights import plan_night
     from beam_jobs.commands.tables import print_plan
 
-    planned = plan_night(night)
+    planned = plan_night(night, model)
     if as_json:
         print_json(planned)
-    else:
-        print_plan(planned)
+        return
+    print_plan(planned)
+    if "batch_prediction" in planned:
+        from beam_jobs.commands.vertex_tables import print_sizing
+
+        print_sizing(planned["batch_prediction"])
 
 
 @command
@@ -214,4 +250,38 @@ def skew(
     else:
         print_skew(report)
     if any(report["mismatches"].values()):
+        raise typer.Exit(3)
+
+
+@command
+def parity(
+    job_file: JobFile,
+    set_: Overrides = None,
+    date: RunDate = None,
+    points: Annotated[
+        int, typer.Option("--points", min=1, max=1_000_000, help="Points of the space to compare.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="Of which ones.")] = 0,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0.0, help="Largest relative difference that is one of rounding.")
+    ] = 1e-6,
+    as_json: AsJson = False,
+    *,
+    console: Console,
+) -> None:
+    """Scores the same points in the pipeline and by a batch prediction job, and says how far the two are apart."""
+    night = _night(job_file, set_, date, console)
+    if night.job.vertex is None:
+        raise JobError(f"{job_file}: vertex: not set; parity compares the pipeline with batch prediction on Vertex AI")
+    with night.working():
+        with _loading(console):
+            from beam_jobs.commands.nights import compare_backends
+        from beam_jobs.commands.vertex_tables import print_parity
+
+        compared = compare_backends(night, points, seed, tolerance)
+    if as_json:
+        print_json(compared)
+    else:
+        print_parity(compared)
+    if not compared["holds"]:
         raise typer.Exit(3)

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs import lineage
-from beam_jobs.night import Night, run_stage
+from beam_jobs.model_choice import choose_model, model_by_name
+from beam_jobs.night import Night, model_settings, run_stage
 from beam_jobs.reporting import tell_publication, watched
 from beam_jobs.stages import evaluate, monitor, plan, precompute, prepare, publish, train
+from beam_jobs.vertex.measuring import measured_sizing, planned_sizing
 from beam_jobs.warehouses import open_warehouse
+from beam_jobs.workspace import artifacts
 from beam_jobs.workspace.acceptances import accept_checks
 from configs.errors import RefusedError
 from configs.job import ForeignJob
@@ -32,12 +35,16 @@ def run_night(night: Night) -> dict[str, Any]:
     absent = [stage.name for stage in STAGES.values() if not stage.is_part_of(night)]
     if absent:
         night.console.line(f"{', '.join(absent)} are no stages of this night: its model is given (model.saved_model)")
+    if night.has_chosen_model:
+        model = model_settings(night)["model"]
+        goes_back = f"`foretable precompute {night.job_file} --date {night.run.run_date}` goes back to the night's own"
+        night.console.line(f"scoring with model {model}, which was chosen for this night; {goes_back}")
     seen_before = night.run.read_marker(monitor.STAGE.marker)
     done = {}
     with watched(night) as progress:
         open_warehouse(night.job).check()  # before anything is computed that could not be published
         for stage in STAGES.values():
-            if stage.is_part_of(night):
+            if stage.is_needed(night):
                 progress.stage = stage.name
                 done[stage.name] = run_stage(stage, night)
     monitored = done[monitor.STAGE.name]
@@ -57,19 +64,54 @@ def run_one_stage(night: Night, name: str) -> dict[str, Any]:
     return run_stage(STAGES[name], night)
 
 
+def precompute_with(night: Night, model: str | None) -> dict[str, Any]:
+    """Computes the predictions with a version of the model, or with the night's own; returns the stage's marker."""
+    choose_model(night, model)
+    planned = night.run.read_marker(plan.STAGE.marker)
+    planned_for = planned["inputs"].get("model") if planned is not None else None
+    if planned_for != model_settings(night).get("model"):
+        run_one_stage(night, plan.STAGE.name)
+    return run_one_stage(night, precompute.STAGE.name)
+
+
 def publish_accepting(night: Night, checks: Sequence[str], reason: str | None) -> dict[str, Any]:
     """Publishes, after a person let the night fail some checks; returns the stage's marker."""
     accept_checks(night, checks, reason)
     return run_one_stage(night, publish.STAGE.name)
 
 
-def plan_night(night: Night) -> dict[str, Any]:
-    """The plan: tonight's if its model is there, else what tonight would be with the last blessed model."""
-    if isinstance(night.job, ForeignJob) or lineage.model_of(night.run.path) is not None:
+def plan_night(night: Night, name: str | None = None) -> dict[str, Any]:
+    """The plan: tonight's if its model is there, else what tonight would be with the last blessed model.
+
+    Args:
+        name: of a version of the model; what tonight would be with it.
+    """
+    has_model = night.has_chosen_model or lineage.model_of(night.run.path) is not None
+    if name is None and (isinstance(night.job, ForeignJob) or has_model):
         with night.working():
-            return dict(run_stage(plan.STAGE, night)["plan"])
-    model = model_so_far(night)
-    return plan.plan_space(night, model, plan.build_space(night, model)).to_json()
+            marker = run_stage(plan.STAGE, night)
+        return dict(marker["plan"]) | planned_sizing(night, marker)
+    model = model_by_name(night, name) if name is not None else model_so_far(night)
+    space = plan.build_space(night, model)
+    planned = plan.plan_space(night, model, space)
+    return planned.to_json() | measured_sizing(night.job, model, space, planned)
+
+
+def compare_backends(night: Night, points: int, seed: int, tolerance: float) -> dict[str, Any]:
+    """Scores points in the pipeline's engine and on Vertex AI, with tonight's model or the last blessed one.
+
+    Raises:
+        RefusedError: there is no model yet.
+    """
+    from beam_jobs.vertex.parity import check_parity  # with it come Google's clients
+
+    if isinstance(night.job, ForeignJob):
+        model: artifacts.ScoringModel = artifacts.scoring_model(night.job, night.run.path)
+    else:
+        model = model_so_far(night)
+    space = plan.build_space(night, model)
+    planned = plan.plan_space(night, model, space)
+    return check_parity(night, model, space, planned, points, seed, tolerance).to_json()
 
 
 def model_so_far(night: Night) -> lineage.TrainedModel:

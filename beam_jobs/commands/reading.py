@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs.history import NightSummary, list_nights
-from beam_jobs.lookup import Hit, Miss, find, parse_key, published_night
+from beam_jobs.key_text import parse_key
+from beam_jobs.lineage import chosen_model
+from beam_jobs.lookup import Hit, Miss, find, published_night
+from beam_jobs.model_registry import ModelVersion, follow_readers, open_registry, workspace_models
 from beam_jobs.warehouses.base import NightRecord, Warehouse
 from beam_jobs.workspace import storage
-from beam_jobs.workspace.run_directory import MARKERS, job_folder, read_marker, stages_of
+from beam_jobs.workspace.run_directory import MAKE_MODEL, MARKERS, job_folder, read_marker, stages_of
+from configs.errors import ForetableError
 from configs.job import Job
 
 STATUS_NIGHTS = 10
@@ -45,8 +49,30 @@ def list_runs(job: Job, warehouse: Warehouse) -> list[dict[str, Any]]:
 
 
 def roll_back(job: Job, warehouse: Warehouse, run_date: datetime.date) -> dict[str, Any]:
-    """Shows readers the night of `run_date` again."""
-    return _brief(warehouse.rollback(job.name, run_date))
+    """Shows readers the night of `run_date` again; its model is then the registry's champion."""
+    record = warehouse.rollback(job.name, run_date)
+    try:
+        promoted = follow_readers(job, record)
+    except ForetableError as error:
+        raise ForetableError(
+            f"{job.name}_predictions is the night of {run_date} again, but its model is no champion yet: {error}"
+        ) from error
+    return _brief(record) | {"champion": promoted.resource if promoted is not None else None}
+
+
+def list_models(job: Job, warehouse: Warehouse) -> list[dict[str, Any]]:
+    """The versions of the job's model, newest first; also those that Vertex AI has not, for want of a blessing."""
+    found = open_registry(job).versions()
+    registered = {version.model_version for version in found}
+    found += [model for model in workspace_models(job) if model.model_version not in registered]
+    current = warehouse.current(job.name)
+    published = current.model_version if current is not None else None
+    listed = sorted(found, key=_by_night, reverse=True)
+    return [version.to_json() | {"is_published": version.model_version == published} for version in listed]
+
+
+def _by_night(version: ModelVersion) -> tuple[datetime.date, int]:
+    return version.run_date, int(version.version or 0)
 
 
 def job_status(job: Job, warehouse: Warehouse) -> dict[str, Any]:
@@ -79,8 +105,10 @@ def _progress(run_path: str) -> dict[str, Any]:
     markers = {name: storage.join(run_path, marker) for name, marker in MARKERS.items()}
     finished = {name: read_marker(path) for name, path in markers.items() if storage.exists(path)}
     blessing = finished.get("evaluate")
-    refused = blessing is not None and not blessing["blessed"]
     stages = stages_of(storage.read_json(storage.join(run_path, "job.json")))
+    if chosen_model(run_path) is not None:  # whatever became of the night's own
+        stages = [stage for stage in stages if stage not in MAKE_MODEL]
+    refused = blessing is not None and not blessing["blessed"] and "evaluate" in stages
     unfinished = [name for name in stages if name not in finished]
     run_date, run_id = run_path.split("/")[-2:]
     return {

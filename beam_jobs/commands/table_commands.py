@@ -129,6 +129,8 @@ def rollback(
 
     record = roll_back(job, warehouse, to.date())
     console.line(f"{job.name}_predictions is the night of {record['run_date']} again ({record['rows']:,} rows)")
+    if record["champion"] is not None:
+        console.line(f"champion: {record['champion']}")
     if as_json:
         print_json(record)
 

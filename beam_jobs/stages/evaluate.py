@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from beam_jobs import lineage
+from beam_jobs.model_registry import open_registry, trained_version
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import Step, run_step
 from beam_jobs.stages import prepare, train
@@ -29,6 +30,7 @@ def run(night: Night) -> dict[str, Any]:
     skew = compare_features(night, model, night.run, settings.skew_rows) if trained_tonight else None
     blessing = judge(evaluation.candidate, evaluation.baseline, settings.thresholds, skew)
     metrics = evaluation.candidate.of_specification(())[0].metrics
+    registered = _register(night, model, metrics if trained_tonight else None) if blessing.blessed else None
     warnings = constant_warnings(metrics)
     for warning in warnings:
         night.console.line(f"evaluate     {warning}", "yellow")
@@ -41,7 +43,22 @@ def run(night: Night) -> dict[str, Any]:
         if skew is not None
         else f"proven when the model was trained, in {model.run_path}",
         "baseline_note": note,
+        **({"registered": registered} if registered is not None else {}),
     }
+
+
+def _register(night: Night, model: lineage.TrainedModel, metrics: dict[str, Any] | None) -> str | None:
+    """Adds the blessed model to the registry on Vertex AI, if the job has one; returns its name there.
+
+    Args:
+        metrics: of the night that trained it, if that is this one.
+    """
+    if night.job.vertex is None:
+        return None
+    with night.console.activity("evaluate", "registering the model on Vertex AI"):
+        version = open_registry(night.job).register(trained_version(model, metrics))
+    night.console.line(f"evaluate     registered: {version}, {version.resource}", "dim")
+    return version.resource
 
 
 def _evaluated(night: Night, model: lineage.TrainedModel) -> EvaluatedModel:
@@ -55,9 +72,9 @@ def _evaluated(night: Night, model: lineage.TrainedModel) -> EvaluatedModel:
 def _baseline(night: Night, candidate: lineage.TrainedModel) -> tuple[lineage.TrainedModel | None, str]:
     """The last published model, to be judged on the same examples; or why there is none to compare with."""
     published = open_warehouse(night.job).current(night.job.name)
-    model = lineage.model_of(published.run_dir) if published is not None else None
     if published is None:
         return None, "nothing is published yet"
+    model = lineage.published_model(published.run_dir, published.model_version)
     if model is None:
         return None, f"the published night's model is gone: {published.run_dir}"
     outputs = model_outputs(night.trained_job.label, night.trained_job.task, model.classes)

@@ -1,12 +1,14 @@
 """plan: the axes as files, the size of their product, and what scoring it takes, measured by a short trial."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
-from beam_jobs.night import Night, Stage, feature_types
+from beam_jobs.night import Night, Stage, feature_types, model_settings
 from beam_jobs.sources import axis_source
 from beam_jobs.stages import prepare, train
+from beam_jobs.vertex.measuring import MARKER_KEY, measured_sizing
 from beam_jobs.workspace import artifacts, storage
 from configs.job import ForeignJob, Job
 from configs.space import BucketsAxis
@@ -26,7 +28,7 @@ def run(night: Night) -> dict[str, object]:
     space = build_space(night, model)
     plan = plan_space(night, model, space)
     save_axes(space, night.run.file("axes"))
-    return {"plan": plan.to_json()}
+    return {"plan": plan.to_json(), **measured_sizing(night.job, model, space, plan)}
 
 
 def build_space(night: Night, model: artifacts.ScoringModel) -> InputSpace:
@@ -89,12 +91,14 @@ def _examples(night: Night) -> pa.Table:
     return pa.concat_tables(artifacts.read_examples(shard, list(types)) for shard in shards)
 
 
-def summary(marker: dict[str, object]) -> str:
+def summary(marker: dict[str, Any]) -> str:
     """One line about the stage's marker."""
-    plan = Plan.from_json(marker["plan"])  # type: ignore[arg-type]
+    plan = Plan.from_json(marker["plan"])
     excluded = f" ({plan.excluded:,} points excluded)" if plan.excluded else ""
     sizes = " x ".join(f"{axis.name} {axis.rows:,}" for axis in plan.axes)
-    return f"{plan.rows:,} rows{excluded}, about {plan.seconds:.1f} s and {plan.bytes / 1e6:.1f} MB: {sizes}"
+    sizing = marker.get(MARKER_KEY)
+    time = f"about {plan.seconds:.1f} s" if sizing is None else f"{sizing['instances']:,} instances for Vertex AI"
+    return f"{plan.rows:,} rows{excluded}, {time} and {plan.bytes / 1e6:.1f} MB: {sizes}"
 
 
-STAGE = Stage("plan", (prepare.STAGE, train.STAGE), run, summary)
+STAGE = Stage("plan", (prepare.STAGE, train.STAGE), run, summary, model_settings)

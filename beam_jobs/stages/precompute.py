@@ -3,11 +3,12 @@
 from typing import Any
 
 from beam_jobs.foreign_models import GivenModel, check_unchanged
-from beam_jobs.night import Night, Stage, feature_types
+from beam_jobs.night import Night, Stage, feature_types, model_settings
 from beam_jobs.pipelines import Step, run_step
 from beam_jobs.stages import evaluate, plan, train
 from beam_jobs.workspace import artifacts, storage
 from configs.errors import ForetableError
+from configs.precomputing import VertexBatchPrecompute
 from transforms.scoring.precompute import PrecomputePredictions
 from transforms.scoring.shard_records import ShardRecord
 from transforms.scoring.shards import Manifest, make_manifest
@@ -15,12 +16,12 @@ from transforms.space.planning import Plan
 
 
 def run(night: Night) -> dict[str, Any]:
-    """Scores the space; shards that an earlier try finished are checked and kept."""
+    """Scores the space, where the job file says."""
     planned = night.run.read_marker(plan.STAGE.marker)
     assert planned is not None
     space_plan = Plan.from_json(planned["plan"])
     model = artifacts.scoring_model(night.job, night.run.path)
-    folder, records_path = night.run.file("predictions"), night.run.file("shards.json")
+    folder = night.run.file("predictions")
     storage.make_folder(folder)
     transform = PrecomputePredictions(
         plan=space_plan,
@@ -33,14 +34,15 @@ def run(night: Night) -> dict[str, Any]:
         transform_hash=model.transform_hash,
         foreign=artifacts.foreign_call_of(night.job),
     )
-    step = Step("precompute", transform, records_path, version=f"{model.model_version} {space_plan.space_hash}")
-    finished = lambda: len(storage.list_files(folder, "part-*.parquet"))  # noqa: E731
-    with night.console.progress("precompute", "shards", space_plan.shards, finished):
-        run_step(step, night)
+    if isinstance(night.job.precompute, VertexBatchPrecompute):
+        from beam_jobs.vertex.batch_prediction import precompute_on_vertex
+
+        records = precompute_on_vertex(night, transform, model)
+    else:
+        records = _run_pipeline(transform, night)
     if isinstance(model, GivenModel):
         check_unchanged(model)
-    records = [ShardRecord(**record) for record in storage.read_json(records_path)]
-    manifest = make_manifest(records, space_plan.columns, transform.fingerprint)
+    manifest = make_manifest(records, space_plan.columns, transform.fingerprint, night.job.precompute.on)
     if manifest.rows != space_plan.rows or len(records) != space_plan.shards:
         raise ForetableError(
             f"precompute: {manifest.rows:,} rows in {len(records)} shards, planned were {space_plan.rows:,} in "
@@ -50,6 +52,16 @@ def run(night: Night) -> dict[str, Any]:
     return {"manifest": manifest.to_json()}
 
 
+def _run_pipeline(transform: PrecomputePredictions, night: Night) -> list[ShardRecord]:
+    """Runs the transform on the job's runner; shards that an earlier try finished are checked and kept."""
+    records_path = night.run.file("shards.json")
+    version = f"{transform.model_version} {transform.plan.space_hash}"
+    finished = lambda: len(storage.list_files(transform.predictions_dir, "part-*.parquet"))  # noqa: E731
+    with night.console.progress("precompute", "shards", transform.plan.shards, finished):
+        run_step(Step("precompute", transform, records_path, version), night)
+    return [ShardRecord(**record) for record in storage.read_json(records_path)]
+
+
 def summary(marker: dict[str, Any]) -> str:
     """One line about the stage's marker."""
     manifest = Manifest.from_json(marker["manifest"])
@@ -57,4 +69,4 @@ def summary(marker: dict[str, Any]) -> str:
     return f"{manifest.rows:,} rows in {count} shard{'s' if count > 1 else ''}, {size / 1e6:.1f} MB"
 
 
-STAGE = Stage("precompute", (train.STAGE, evaluate.STAGE, plan.STAGE), run, summary)
+STAGE = Stage("precompute", (train.STAGE, evaluate.STAGE, plan.STAGE), run, summary, model_settings)

@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from beam_jobs.lineage import chosen_model
+from beam_jobs.model_registry import follow_readers
 from beam_jobs.night import Night, Stage
 from beam_jobs.prediction_checks import PredictionReport, check_predictions
 from beam_jobs.stages import evaluate, plan, precompute
@@ -12,8 +14,9 @@ from beam_jobs.warehouses import base, open_warehouse
 from beam_jobs.workspace import artifacts, storage
 from beam_jobs.workspace.acceptances import read_accepted
 from beam_jobs.workspace.changes_file import CHANGES_FILE, changes_tree
+from beam_jobs.workspace.run_directory import read_marker
 from configs.contract_agreement import declared_outputs
-from configs.errors import RefusedError
+from configs.errors import ForetableError, RefusedError
 from configs.job import TrainedJob
 from configs.modeling import Regression
 from transforms.space.planning import Plan
@@ -25,9 +28,9 @@ MOST_SLICES, MOST_AXIS_SLICES = 200, 20
 def run(night: Night) -> dict[str, Any]:
     """Publishes tonight's table and lets those go whose retention has passed."""
     job = night.job
-    planned, blessed = night.run.read_marker(plan.STAGE.marker), night.run.read_marker(evaluate.STAGE.marker)
+    planned = night.run.read_marker(plan.STAGE.marker)
     assert planned is not None
-    metrics = blessed["metrics"] if blessed is not None else {}  # nobody judges a model that the job is given
+    metrics = _metrics(night)
     manifest = artifacts.manifest_of(night.run)
     space_plan = Plan.from_json(planned["plan"])
     coming = base.Night(
@@ -55,18 +58,41 @@ def run(night: Night) -> dict[str, Any]:
     record = warehouse.switch(
         dataclasses.replace(coming, accepted=accepted | report.accepted, compared_with=compared_with)
     )
+    if record.is_current:
+        _promote(night, record)
     expired = warehouse.expire(job.name, night.run.run_date, job.publish.retention_days)
     return {
         "table": table,
         "view": f"{job.name}_predictions",
         "warehouse": warehouse.location,
         "rows": verification.rows,
+        "metrics": dict(record.metrics),
         "checks": {check.name: check.finding for check in verification.checks},
         "contracts": [dataclasses.asdict(check) for check in report.checks if check.kind == "contract"],
         "changes": _brief(report),
         "status": record.status,
         "expired": [gone.table for gone in expired],
     }
+
+
+def _metrics(night: Night) -> dict[str, Any]:
+    """Of the model that the night scored with, by its own night if a person chose it; nobody judges a given one."""
+    chosen = chosen_model(night.run.path)
+    judged = night.run.path if chosen is None else chosen.run_path
+    path = storage.join(judged, evaluate.STAGE.marker)
+    return dict(read_marker(path)["metrics"]) if storage.exists(path) else {}
+
+
+def _promote(night: Night, record: base.NightRecord) -> None:
+    """Gives the registry's alias for what readers see to the model of their night, which is this one."""
+    try:
+        promoted = follow_readers(night.job, record)
+    except ForetableError as error:
+        raise ForetableError(
+            f"publish: readers see {record.table}, but its model is no champion yet: {error}"
+        ) from error
+    if promoted is not None and promoted.resource is not None:
+        night.console.line(f"publish      champion: {promoted}, {promoted.resource}", "dim")
 
 
 def settings(night: Night) -> dict[str, str]:

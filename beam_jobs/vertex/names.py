@@ -28,10 +28,10 @@ def attempt_name(first: str, attempt: int) -> str:
 
 def resource_id(job: Job) -> str:
     """Id of what a job has one of, its model and its endpoint: of lower-case letters, digits and dashes."""
-    name = f"foretable-{job.name.replace('_', '-')}".rstrip("-")
-    if len(name) <= _LONGEST_ID:
+    name = f"foretable-{job.name.replace('_', '-')}"
+    if len(name) <= _LONGEST_ID and not name.endswith("-"):
         return name
-    return f"{name[: _LONGEST_ID - 9]}-{hashlib.sha256(job.name.encode()).hexdigest()[:8]}"
+    return f"{name[: _LONGEST_ID - 9].rstrip('-')}-{hashlib.sha256(job.name.encode()).hexdigest()[:8]}"
 
 
 def job_label(name: str) -> str:

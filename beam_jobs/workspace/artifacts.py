@@ -24,16 +24,18 @@ ScoringModel = lineage.TrainedModel | GivenModel
 
 
 def scoring_model(job: Job, run_path: str) -> ScoringModel:
-    """The model that the run scores with.
+    """The model that the run scores with: the one that a person chose for it, or else its own.
 
     Raises:
         RefusedError: its train stage is not done, or the model that the job is given is not there.
     """
-    return given_model(job) if isinstance(job, ForeignJob) else trained_model(run_path)
+    if isinstance(job, ForeignJob):
+        return given_model(job)
+    return lineage.chosen_model(run_path) or trained_model(run_path)
 
 
 def trained_model(run_path: str) -> lineage.TrainedModel:
-    """The trained model that the run scores with.
+    """The model that the run trained or took over.
 
     Raises:
         RefusedError: its train stage is not done.

@@ -27,7 +27,8 @@ MARKERS = {
     "monitor": "monitoring.json",
 }
 """The stages in order, and the file that each writes last."""
-_MAKE_MODEL = ("prepare", "train", "evaluate")
+MAKE_MODEL = ("prepare", "train", "evaluate")
+"""The stages of a night that trains its model."""
 _ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
@@ -104,7 +105,7 @@ def read_marker(path: str) -> dict[str, Any]:
 
 def stages_of(job_tree: dict[str, Any]) -> list[str]:
     """The stages of a night of the resolved job in its `job.json`, in order."""
-    return [name for name in MARKERS if name not in _MAKE_MODEL or not is_foreign(job_tree)]
+    return [name for name in MARKERS if name not in MAKE_MODEL or not is_foreign(job_tree)]
 
 
 def job_folder(job: Job) -> str:

@@ -1,5 +1,6 @@
 """Where the table comes from: run, model, hashes, code, and the libraries that computed it."""
 
+from beam_jobs.lineage import CHOSEN_FILE
 from beam_jobs.report.parts import Block, Cell, Row, Section, table
 from beam_jobs.report.subject import Subject
 
@@ -14,7 +15,9 @@ def provenance_section(subject: Subject) -> Section:
         "run date": files.run_date.isoformat(),
         "run directory": files.path,
         "model": manifest.get("model_version") or training.get("model_version"),
-        "model from": training.get("trained_in") or (subject.job.get("model") or {}).get("saved_model"),
+        "model from": files.tree(CHOSEN_FILE).get("run_path")
+        or training.get("trained_in")
+        or (subject.job.get("model") or {}).get("saved_model"),
         "transform graph": manifest.get("transform_hash") or training.get("transform_hash"),
         "input space": manifest.get("space_hash"),
         "table": published.get("table"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from beam_jobs.lineage import CHOSEN_FILE
 from beam_jobs.report.constant_predictor import constant_metrics
 from beam_jobs.report.drawing import BAD, BEFORE, INK, SOFT, TONIGHT, css, panel, svg_of
 from beam_jobs.report.parts import Beside, Block, Cell, Key, Note, Picture, Pictures, Row, Section, Table, Tone, table
@@ -43,6 +44,8 @@ def quality_section(subject: Subject) -> Section | None:
     checks = (blessing or {}).get("checks", ())
     by_slice = {entry["slice"]: entry["metrics"] for entry in baseline}
     blocks: list[Block] = []
+    if chosen := subject.files.tree(CHOSEN_FILE).get("model_version"):
+        blocks.append(Note((f"Of the night's own model; the night is scored with {chosen}, which was chosen for it.",)))
     if blessing is not None and not blessing["blessed"]:
         blocks.append(Note(tuple(blessing["reasons"]), "bad"))
     pictures = Pictures(tuple(_pictures(subject, candidate, by_slice, checks)), _legend(bool(by_slice)))
