@@ -52,6 +52,7 @@ ANY = re.compile(r"projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/(?P<r
 
 
 OPERATIONS: list[Route] = [
+    ("GET", r"(?P<resource>\w+/[^/:]+)/operations", VertexTwin.list_operations),
     ("GET", r"(?P<resource>(?:\w+/[^/]+/)?operations/[^/:]+)", VertexTwin.operation),
     ("POST", r"(?P<resource>(?:\w+/[^/]+/)?operations/[^/:]+):wait", VertexTwin.operation),
 ]
@@ -119,6 +120,7 @@ def vertex_server(
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms between its two writes
 
         def answer(self):
             text = self.rfile.read(int(self.headers.get("Content-Length") or 0))

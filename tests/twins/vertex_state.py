@@ -106,6 +106,11 @@ class Operation:
     is_done: threading.Event = dataclasses.field(default_factory=threading.Event)
     outcome: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    def described(self) -> dict[str, Any]:
+        """As a call for it answers now."""
+        answer: dict[str, Any] = {"name": self.name, "metadata": self.metadata}
+        return answer | {"done": True} | self.outcome if self.is_done.is_set() else answer
+
 
 @dataclasses.dataclass
 class VertexTwin:
@@ -221,8 +226,15 @@ class VertexTwin:
         if operation is None:
             raise missing("operation", call.path)
         operation.is_done.wait(QUICK_SECONDS)
-        answer: dict[str, Any] = {"name": operation.name, "metadata": operation.metadata}
-        return answer | {"done": True} | operation.outcome if operation.is_done.is_set() else answer
+        return operation.described()
+
+    def list_operations(self, call: Call) -> dict[str, Any]:
+        """The operations of a resource."""
+        self.check_location(call)
+        start = f"projects/{PROJECT_NUMBER}/locations/{self.region}/{call.names['resource']}/operations/"
+        with self.lock:
+            found = [each.described() for name, each in self.operations.items() if name.startswith(start)]
+        return {"operations": found}
 
     def storage_client(self) -> Any:
         """A client of the storage twin."""
