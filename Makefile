@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 TWINS := .venv-twins
 BIN := $(VENV)/bin
-TODAY := $(shell date -u +%F)
 # Processes that share the tests, a file to one; WORKERS=0 for one process, to debug in.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -1,11 +1,13 @@
 """What a night on Google Cloud may cost: a range for each service, from its sizes and a table of list prices.
 
-A range, because nobody knows beforehand how long Dataflow keeps how many workers, and because of free amounts.
+A range, because nobody knows beforehand how long Dataflow keeps how many workers, what Vertex AI takes to start a
+machine, and because of free amounts.
 """
 
 import dataclasses
 import re
 
+from beam_jobs.vertex.expected_jobs import ExpectedJobs
 from configs.cloud import DataflowRunner
 from configs.prices import Prices
 
@@ -19,6 +21,8 @@ EXAMPLE_ROWS_PER_CORE_SECOND = 30_000
 SCANS = (1, 4)
 """Times that publishing reads tonight's table: to verify it, to hold it against contracts and last night's."""
 DAYS_A_MONTH = 30
+SPOT_DISCOUNT = 0.91
+"""What a spot machine is cheaper by, at most; at worst it is taken away and what it did is paid twice."""
 DEFAULT_DISK_GB = 25
 _MEMORY_GB_A_VCPU = {"standard": 4.0, "highmem": 8.0, "highcpu": 1.0}
 _MACHINE = re.compile(r"(\w+)-(standard|highmem|highcpu)-(\d+)$")
@@ -126,3 +130,35 @@ def storage_costs(sizes: Sizes, prices: Prices) -> list[Cost]:
     calls = sizes.objects / 1000 * (2 * listed.thousand_writes + 5 * listed.thousand_reads)
     basis = f"{sizes.shard_bytes / GB:.3g} GB for {sizes.days} days, {sizes.objects:,} objects"
     return [Cost("Cloud Storage", stored + calls, 3 * (stored + calls), basis)]
+
+
+def vertex_costs(expected: ExpectedJobs, prices: Prices) -> list[Cost]:
+    """Of the machines of some jobs on Vertex AI; none where their hours or their price are not known."""
+    hour = vertex_machine_hour(expected, prices)
+    if hour is None or expected.machine_hours is None:
+        return []
+    low, high = expected.machine_hours
+    cheapest = hour * (1 - SPOT_DISCOUNT) if expected.spot else hour
+    spot = "spot " if expected.spot else ""
+    basis = f"{low:.2g} to {high:.2g} hours of {spot}{machine_text(expected)} at {hour:.3g}; {expected.basis}"
+    return [Cost(f"Vertex AI {expected.kind}", low * cheapest, high * hour, basis)]
+
+
+def vertex_machine_hour(expected: ExpectedJobs, prices: Prices) -> float | None:
+    """Price of one machine for an hour, accelerators included; None where the table does not list it."""
+    match = _MACHINE.search(expected.machine_type)
+    if prices.vertex is None or match is None or match[1] not in prices.vertex.machines:
+        return None
+    listed = prices.vertex.machines[match[1]]
+    vcpus, memory_gb = machine_size(expected.machine_type)
+    hour = vcpus * listed.vcpu_hour + memory_gb * listed.memory_gb_hour
+    if expected.accelerator is None:
+        return hour
+    accelerator = prices.vertex.accelerators.get(expected.accelerator.type)
+    return None if accelerator is None else hour + expected.accelerator.count * accelerator
+
+
+def machine_text(expected: ExpectedJobs) -> str:
+    """A machine's type, with its accelerators."""
+    accelerator = expected.accelerator
+    return expected.machine_type + (f" with {accelerator.count} {accelerator.type}" if accelerator is not None else "")

@@ -50,11 +50,31 @@ class StoragePrices(Listed):
     thousand_reads: Price
 
 
+class MachinePrices(Node):
+    """Of a machine, by its size."""
+
+    vcpu_hour: Price
+    memory_gb_hour: Price
+
+
+class VertexPrices(Listed):
+    """Of the machines of custom training and of prediction, which are billed alike.
+
+    Attributes:
+        machines: by series, such as `n1`.
+        accelerators: an hour of each, by the name that Vertex has for it.
+    """
+
+    machines: dict[str, MachinePrices]
+    accelerators: dict[str, Price] = pydantic.Field(default_factory=dict)
+
+
 class Prices(Node):
     """List prices, before discounts, free amounts and taxes.
 
     Attributes:
         region: that they are of; other regions differ, most by less than a half.
+        vertex: None in a table of before there was any.
     """
 
     currency: str
@@ -62,6 +82,7 @@ class Prices(Node):
     dataflow: DataflowPrices
     bigquery: BigQueryPrices
     storage: StoragePrices
+    vertex: VertexPrices | None = None
 
 
 def load_prices(path: str | pathlib.Path) -> Prices:

@@ -76,6 +76,13 @@ def test_the_cloud_job_differs_as_its_page_says():
     assert shown.splitlines() == added
 
 
+def test_what_vertex_takes_beside_the_cloud_job_is_valid():
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "vertex.md").read_text(), re.DOTALL)
+    job = parse_job(read_yaml((ROOT / "configs" / "natality_gcp.yaml").read_text()) | read_yaml(block))
+    assert (job.model.training.on, job.precompute.on) == ("vertex", "vertex_batch")
+    assert job.model.training.container == job.runner.sdk_container_image
+
+
 def test_every_command_is_documented_and_every_documented_one_exists(help_text):
     existing = set(re.findall(r"^  (\w+) ", help_text.partition("Commands:\n")[2].partition("\n\n")[0], re.MULTILINE))
     table = README.partition("## The commands")[2].partition("Common options")[0]

@@ -11,6 +11,7 @@ import pytest
 from conftest import NATALITY, ROOT
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
+from google.cloud.aiplatform_v1 import types
 from twins.dataflow import dataflow_server
 from typer.testing import CliRunner
 
@@ -19,10 +20,13 @@ from beam_jobs import endpoints
 from beam_jobs.cli import app
 from beam_jobs.doctor import cloud as cloud_checks
 from beam_jobs.doctor import machine
+from beam_jobs.doctor import vertex as vertex_checks
 from beam_jobs.doctor.examination import examine
 from beam_jobs.doctor.findings import Finding
-from beam_jobs.doctor.locations import location_checks
+from beam_jobs.doctor.locations import location_checks, vertex_location_checks
 from beam_jobs.doctor.permissions import STORAGE, needed_permissions
+from beam_jobs.vertex import service as vertex_service
+from beam_jobs.vertex.service import VertexService
 from configs.cloud import DataflowRunner
 from configs.loading import load_job
 
@@ -79,6 +83,8 @@ class TestOnALaptop:
         assert result.exit_code == 3
         assert f"FAIL  workspace    {tmp_path}/file/natality: cannot be written: not a directory" in result.stdout
         assert "mend: set workspace: to a folder of yours" in result.stdout
+        result = CliRunner().invoke(app, ["doctor", NATALITY, "--json", "--set", f"workspace={tmp_path}/file"])
+        assert (result.exit_code, json.loads(result.stdout)["healthy"]) == (3, False)
 
     def test_json_is_one_object(self, tmp_path):
         result = CliRunner().invoke(app, ["doctor", NATALITY, "--json", "--set", f"workspace={tmp_path}"])
@@ -125,6 +131,22 @@ def test_which_places_go_together(dataset, bucket, region, expected):
 
 
 @pytest.mark.parametrize(
+    ("region", "bucket", "instances", "predicts", "expected"),
+    [
+        ("us-central1", "US-CENTRAL1", None, True, ["ok"]),
+        ("us-central1", "US", "US", True, ["ok"]),
+        ("europe-west4", "US", None, True, ["fail"]),
+        ("europe-west4", "US", None, False, ["warn"]),
+        ("us-central1", "US", "EU", True, ["fail"]),
+        ("europe-west4", "US", "US", True, ["fail", "fail"]),
+    ],
+)
+def test_vertex_reads_and_writes_in_its_own_region(region, bucket, instances, predicts, expected):
+    findings = list(vertex_location_checks(region, bucket, instances, predicts))
+    assert [finding.status for finding in findings] == expected
+
+
+@pytest.mark.parametrize(
     ("tag", "status", "found"),
     [
         (TAG, "ok", f"image {TAG}, as here"),
@@ -157,6 +179,149 @@ def test_a_setup_file_needs_the_lock_beside_it(tmp_path, present, status):
 def test_make_image_writes_the_tag_that_the_doctor_reads():
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nimage:")[2]
     assert "--tag $(IMAGE):$$version-py$(IMAGE_PYTHON)-beam$$beam" in recipe
+
+
+class TestVertexWithoutAsking:
+    """What the job file alone says about Vertex AI."""
+
+    @staticmethod
+    def job(*overrides):
+        on_vertex = ["workspace=gs://bucket/ws", "vertex={project: mine, region: us-central1}"]
+        return load_job(NATALITY, [*on_vertex, "warehouse={kind: bigquery, project: mine, dataset: d}", *overrides])
+
+    @pytest.mark.parametrize(
+        ("training", "expected"),
+        [
+            (f"container: 'us-docker.pkg.dev/mine/r/foretable:{TAG}'", [("ok", f"image {TAG}, as here")]),
+            (
+                f"container: 'us-docker.pkg.dev/theirs/r/foretable:{TAG}'",
+                [("ok", f"image {TAG}, as here"), ("warn", "the image lies in theirs, not in mine")],
+            ),
+            ("container: 'gcr.io/mine/foretable:latest'", [("warn", "its tag does not say its versions")]),
+            ("python_package: {}", [("ok", "installs this package and requirements.lock in docker.io/library/pyt")]),
+            (
+                "python_package: {image: 'us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest'}",
+                [("warn", "its tag does not say which Python it has")],
+            ),
+            ("python_package: {image: 'python:3.10-slim'}", [("fail", "python:3.10-slim has Python 3.10")]),
+        ],
+        ids=["image", "of another project", "latest", "package", "no Python in its tag", "too old a Python"],
+    )
+    def test_whether_a_custom_job_will_have_this_code(self, training, expected):
+        job = self.job(f"model.training={{on: vertex, {training}}}")
+        found = [(finding.status, finding.found) for finding in vertex_checks.training_checks(job)]
+        assert [status for status, _ in found] == [status for status, _ in expected]
+        assert all(words in text for (_, words), (_, text) in zip(expected, found, strict=True))
+
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ([], [("ok", "jobs run as Vertex AI's own service agents of mine")]),
+            (["vertex.service_account=a@mine.iam.gserviceaccount.com"], [("ok", "jobs run as a@mine.iam.gservice")]),
+            (["vertex.service_account=a@other.iam.gserviceaccount.com"], [("warn", "is of another project than mine")]),
+            (
+                ["precompute={on: vertex_batch, instances_format: bigquery, dataset: theirs.d}"],
+                [("ok", "jobs run as Vertex AI's own"), ("warn", "instances lie in another project than mine")],
+            ),
+        ],
+        ids=["nobody", "of the project", "of another project", "tables elsewhere"],
+    )
+    def test_as_whom_jobs_run(self, settings, expected):
+        found = [(finding.status, finding.found) for finding in vertex_checks.agent_checks(self.job(*settings))]
+        assert [status for status, _ in found] == [status for status, _ in expected]
+        assert all(words in text for (_, words), (_, text) in zip(expected, found, strict=True))
+
+    def test_permissions(self):
+        registry = needed_permissions(self.job(), ())
+        assert "aiplatform.models.upload" in registry["Vertex AI"]
+        assert "Cloud Logging" not in registry
+        assert not any("Jobs" in name or name.startswith("iam.") for name in registry["Vertex AI"])
+        every = needed_permissions(
+            self.job(
+                "model.training={on: vertex, container: i, service_account: a@mine.iam.gserviceaccount.com}",
+                "precompute={on: vertex_batch}",
+            ),
+            (),
+        )
+        assert {"aiplatform.customJobs.create", "aiplatform.batchPredictionJobs.cancel"} <= {*every["Vertex AI"]}
+        assert "iam.serviceAccounts.actAs" in every["Vertex AI"]
+        assert every["Cloud Logging"] == ("logging.logEntries.list",)
+
+
+class TestOnTheVertexTwin:
+    @pytest.fixture
+    def settings(self, cloud, vertex_twin):
+        training = f"{{on: vertex, container: 'us-docker.pkg.dev/proj/r/foretable:{TAG}'}}"
+        addresses = {"vertex": vertex_twin.endpoint, "logging": vertex_twin.endpoint}
+        return [
+            *cloud.overrides(**addresses),
+            "vertex={project: proj, region: us-central1}",
+            f"model.training={training}",
+            "precompute={on: vertex_batch, instances_format: bigquery}",
+        ]
+
+    def test_a_healthy_job(self, settings):
+        report = report_on(*settings)
+        found = [finding for finding in report["findings"] if finding["check"] in ("vertex", "training", "leftovers")]
+        assert {finding["status"] for finding in found} == {"ok"}
+        assert by_check(report)["vertex"] == ("ok", "Vertex AI in proj, us-central1 answers")
+
+    def test_what_is_left_running_and_deployed(self, settings, vertex_twin):
+        """Of this job; what another job runs is its own matter."""
+        service = VertexService.of(load_job(NATALITY, settings))
+        ours, theirs = {"foretable_job": "natality"}, {"foretable_job": "other"}
+        pool = {
+            "machine_spec": {"machine_type": "n1-standard-4"},
+            "replica_count": 1,
+            "container_spec": {"image_uri": "i", "command": ["sleep", "600"]},
+        }
+        jobs = [
+            service.jobs.create_custom_job(
+                parent=service.parent,
+                custom_job={"display_name": name, "labels": labels, "job_spec": {"worker_pool_specs": [pool]}},
+            )
+            for name, labels in (("foretable-natality-train-1", ours), ("foretable-other-train-1", theirs))
+        ]
+        try:
+            left = [finding for finding in report_on(*settings)["findings"] if finding["status"] == "warn"]
+        finally:
+            for job in jobs:
+                service.jobs.cancel_custom_job(name=job.name)
+        (finding,) = [finding for finding in left if finding["check"] == "leftovers"]
+        assert finding["found"].startswith("custom job foretable-natality-train-1 is ")
+        cancel = f"gcloud ai custom-jobs cancel {jobs[0].name} --project=proj --region=us-central1"
+        assert finding["mend"].endswith(cancel)
+
+    def test_an_endpoint_with_a_model_on_it_is_billed(self, settings, vertex_twin):
+        """This job's own by its id; one that carries the job's label, by the page where a person undeploys it."""
+        service = VertexService.of(load_job(NATALITY, settings))
+        for name, labels in (("foretable-natality", {}), ("by-hand", {"foretable_job": "natality"}), ("theirs", {})):
+            endpoint = types.Endpoint(display_name=name, labels=labels)
+            request = types.CreateEndpointRequest(parent=service.parent, endpoint=endpoint, endpoint_id=name)
+            made = service.endpoints.create_endpoint(request=request).result(timeout=30)
+            machines = {"machine_spec": {"machine_type": "n1-standard-2"}, "min_replica_count": 1}
+            machines["max_replica_count"] = 3
+            deployed = types.DeployedModel(id="1", model_version_id="4", dedicated_resources=machines)
+            vertex_twin.endpoints[made.name].deployed_models.append(deployed)
+        try:
+            found = [finding for finding in report_on(*settings)["findings"] if finding["check"] == "leftovers"]
+        finally:
+            vertex_twin.endpoints.clear()
+        billed = "is billed by the hour: 1 to 3 n1-standard-2 for version 4"
+        (by_hand, ours) = [finding for finding in found if finding["status"] == "warn"]
+        assert (ours["found"], ours["mend"]) == (
+            f"endpoint foretable-natality {billed}",
+            f"foretable endpoint undeploy {NATALITY}",
+        )
+        assert by_hand["found"] == f"endpoint by-hand {billed}"
+        assert by_hand["mend"].startswith("undeploy it on https://console.cloud.google.com/ai/platform/")
+
+    def test_vertex_that_does_not_answer(self, settings, monkeypatch):
+        monkeypatch.setattr(vertex_service, "RETRY_SECONDS", 0.1)
+        report = report_on(*settings, "endpoints.vertex=http://127.0.0.1:9")
+        status, found = by_check(report)["vertex"]
+        assert status == "fail"
+        assert found.startswith("vertex in proj, us-central1: cannot list the custom jobs")
 
 
 class TestOnTheTwins:

@@ -15,12 +15,16 @@ from typer.testing import CliRunner
 from beam_jobs import pricing
 from beam_jobs.cli import app
 from beam_jobs.commands.nights import STAGES
-from beam_jobs.forecast import PRICES, forecast
+from beam_jobs.forecast import PRICES, forecast, stage_actions
 from beam_jobs.night import Night
+from beam_jobs.vertex.expected_jobs import ExpectedJobs
+from beam_jobs.vertex.sizing import size_batches
 from configs.cloud import DataflowRunner
 from configs.errors import JobError
 from configs.loading import load_job
 from configs.prices import load_prices
+from configs.training import VertexTraining
+from configs.vertex import Accelerator
 
 LISTED = load_prices(PRICES)
 RUNNER = DataflowRunner(kind="dataflow", project="p", region="r", sdk_container_image="i", max_workers=5)
@@ -56,7 +60,7 @@ class TestOnALaptop:
         ]
         assert tree["writes"]["rows"] is None
         assert tree["writes"]["told_by"] == "nobody yet: an axis comes from data or from the model"
-        assert tree["jobs"] == {"dataflow": 0, "bigquery": 0}
+        assert (tree["jobs"], tree["vertex"]) == ({"dataflow": 0, "bigquery": 0, "vertex": 0}, [])
         assert (tree["price"]["low"], tree["price"]["high"], tree["price"]["costs"]) == (0, 0, [])
         assert list(tmp_path.iterdir()) == []
 
@@ -120,7 +124,7 @@ class TestOnTheTwins:
         tree = told([*overrides, f"source={{kind: bigquery, table: proj.{dataset}.births}}"])
         (read,) = tree["reads"]
         assert (read["name"], read["rows"], read["queried_bytes"]) == (f"proj.{dataset}.births", 3, 0)
-        assert tree["jobs"] == {"dataflow": 4, "bigquery": 4}
+        assert tree["jobs"] == {"dataflow": 4, "bigquery": 4, "vertex": 0}
         stages = {stage["stage"]: stage["dataflow_jobs"] for stage in tree["stages"]}
         assert (stages["prepare"], stages["train"], stages["plan"]) == (["ingest", "transform"], [], [])
         price = tree["price"]
@@ -136,9 +140,97 @@ class TestOnTheTwins:
         assert "https://cloud.google.com/dataflow/pricing" in result.stdout
 
 
+class TestOnVertex:
+    TRAINING = (
+        "model.training={on: vertex, container: i, every: 7d, replica_count: 3, strategy: multi_worker, spot: true}"
+    )
+    PREDICTION = "precompute={on: vertex_batch, jobs: 2, starting_replica_count: 3, batch_size: 512}"
+
+    @pytest.fixture
+    def settings(self, cloud):
+        return [*cloud.overrides(), "vertex={project: proj, region: us-central1}", self.TRAINING, self.PREDICTION]
+
+    def test_before_the_first_night(self, settings):
+        tree = told(settings)
+        assert tree["jobs"] == {"dataflow": 0, "bigquery": 4, "vertex": 3}
+        train, precompute = tree["vertex"]
+        assert (train["kind"], train["machines"], train["machine_type"]) == ("custom job", 3, "n1-standard-8")
+        assert train["basis"] == "20 epochs of 100,000 rows, none trained yet"
+        # 3 machines start in 2 to 15 minutes; 4 epochs at best, 20 at worst, of which each machine does all.
+        fast, slow = 4 * 100_000 * 1.25 / 200_000, 3 * 20 * 100_000 * 1.25 / 10_000
+        assert train["machine_hours"] == pytest.approx([3 * 2 / 60 + fast / 3600, 3 * 15 / 60 + slow / 3600])
+        assert (precompute["jobs"], precompute["machines"], precompute["machine_hours"]) == (2, 6, None)
+        assert tree["price"]["not_known"] == [
+            "the table's size",
+            "hours of the batch prediction job (no plan has measured a batch of this size yet)",
+        ]
+        (cost,) = [cost for cost in tree["price"]["costs"] if cost["what"].startswith("Vertex AI")]
+        hour = 2 * 0.21849885
+        low, high = train["machine_hours"]
+        assert (cost["low"], cost["high"]) == (pytest.approx(low * hour * 0.09), pytest.approx(high * hour))
+        assert "training runs where the night is started, and is not in the price" not in tree["price"]["assumptions"]
+
+    def test_a_plan_has_measured_a_batch(self, settings):
+        job = load_job(NATALITY, settings)
+        night = Night.of(job, NATALITY, FIRST_DATE, ListedConsole())
+        sizing = size_batches(1_000_000, 0.02, job.precompute)
+        plan = {"rows": 10**7, "shards": 10, "bytes": 10**7, "columns": ["x"], "seconds": 9.0}
+        night.run.write_marker("plan.json", {"plan": plan, "batch_prediction": sizing.to_json()}, {}, 1.0)
+        precompute = told(settings)["vertex"][1]
+        low, high = sizing.choices[0].machine_hours
+        work = 6 * sizing.choices[0].minutes / 60
+        assert precompute["machine_hours"] == pytest.approx([low, high + 4 * work])
+        assert precompute["basis"] == "1,000,000 instances, 20 ms a batch of 512"
+        assert told([*settings, "precompute.batch_size=1024"])["vertex"][1]["machine_hours"] is None
+
+    def test_a_night_that_trains_nothing_submits_no_training(self, published):
+        """The stage runs, to take an earlier night's model over; no custom job does."""
+        job = load_job(NATALITY, published.overrides)
+        training = VertexTraining(**job.model.training.model_dump() | {"on": "vertex", "container": "i"})
+        job = job.model_copy(update={"model": job.model.model_copy(update={"training": training})})
+        for days, expected in ((1, False), (7, True)):
+            night = Night.of(job, NATALITY, SECOND_DATE + datetime.timedelta(days=days), ListedConsole())
+            actions = {action["stage"]: action for action in stage_actions(night, STAGES.values())}
+            assert (actions["train"]["action"], actions["train"]["on_vertex"]) == ("run", expected)
+
+    def test_it_is_printed(self, settings):
+        result = CliRunner().invoke(
+            app, ["run", NATALITY, "--dry-run", *(word for value in settings for word in ("--set", value))]
+        )
+        assert result.exit_code == 0, result.output
+        assert "Vertex AI: 1 custom job on 3 spot n1-standard-8, 0.1 to 0.96 machine hours" in result.stdout
+        assert "Vertex AI: 2 batch prediction jobs on 6 n1-standard-4" in result.stdout
+        assert "0 on Dataflow, 4 in BigQuery, 3 on Vertex AI" in result.stdout
+        assert "https://cloud.google.com/vertex-ai/pricing" in result.stdout
+
+
 class TestPrices:
+    @pytest.mark.parametrize(
+        ("machine_type", "accelerator", "hour"),
+        [
+            ("n1-standard-4", None, 0.21849885),
+            ("e2-standard-4", None, 0.154126276),
+            ("n1-standard-8", Accelerator(type="NVIDIA_TESLA_T4", count=2), 2 * 0.21849885 + 2 * 0.4025),
+            ("g2-standard-8", None, None),
+            ("n1-standard-8", Accelerator(type="NVIDIA_X"), None),
+        ],
+        ids=["n1", "e2", "with accelerators", "a series that is not listed", "an accelerator that is not listed"],
+    )
+    def test_an_hour_of_a_machine_on_vertex(self, machine_type, accelerator, hour):
+        expected = ExpectedJobs("train", "custom job", 1, 1, machine_type, accelerator, False, (1.0, 2.0), "")
+        assert pricing.vertex_machine_hour(expected, LISTED) == pytest.approx(hour) if hour else hour is None
+        assert [cost.high for cost in pricing.vertex_costs(expected, LISTED)] == (
+            [pytest.approx(2 * hour)] if hour else []
+        )
+
+    def test_a_table_of_before_there_was_vertex(self, tmp_path):
+        path = tmp_path / "prices.yaml"
+        path.write_text(PRICES.read_text().partition("vertex:")[0])
+        expected = ExpectedJobs("train", "custom job", 1, 1, "n1-standard-4", None, False, (1.0, 2.0), "")
+        assert pricing.vertex_machine_hour(expected, load_prices(path)) is None
+
     def test_the_table_names_its_pages_and_their_date(self):
-        for service in (LISTED.dataflow, LISTED.bigquery, LISTED.storage):
+        for service in (LISTED.dataflow, LISTED.bigquery, LISTED.storage, LISTED.vertex):
             assert service.page.startswith("https://cloud.google.com/")
             assert service.as_of <= datetime.date.today()
 

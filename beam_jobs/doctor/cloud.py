@@ -3,12 +3,11 @@
 import datetime
 import os
 import re
-import sys
 from collections.abc import Iterator
 
-import beam_jobs
 from beam_jobs.doctor import permissions
-from beam_jobs.doctor.findings import Finding
+from beam_jobs.doctor.findings import Finding, Status
+from beam_jobs.doctor.images import tag_findings
 from beam_jobs.endpoints import credentials
 from beam_jobs.warehouses import open_warehouse
 from beam_jobs.workspace import cloud_storage, storage
@@ -20,7 +19,6 @@ from configs.sources import Source
 
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
 _CALL_SECONDS = 60
-_TAG = re.compile(r"(?P<version>[^-]+)-py(?P<python>3\.\d+)-beam(?P<beam>[\d.]+)")
 
 
 def uses_cloud(job: Job, sources: tuple[Source, ...]) -> bool:
@@ -107,11 +105,7 @@ def runner_checks(job: Job, job_file: str) -> Iterator[Finding]:
 
 
 def image_checks(runner: DataflowRunner) -> Iterator[Finding]:
-    """Whether the image's tag, as `make image` writes it, says the same versions as are here."""
-    import apache_beam
-
-    python = ".".join(map(str, sys.version_info[:2]))
-    here = {"version": beam_jobs.__version__, "python": python, "beam": apache_beam.__version__}
+    """Whether workers have the versions that are here."""
     if runner.sdk_container_image is None:
         assert runner.setup_file is not None
         lock = os.path.join(os.path.dirname(os.path.abspath(runner.setup_file)), "requirements.lock")
@@ -123,18 +117,7 @@ def image_checks(runner: DataflowRunner) -> Iterator[Finding]:
             status = Finding("workers", "warn", found, "put requirements.lock beside it")
         yield status
         return
-    tag = runner.sdk_container_image.rpartition("/")[2].partition(":")[2].partition("@")[0]
-    match = _TAG.fullmatch(tag)
-    wanted = f"{here['version']}-py{here['python']}-beam{here['beam']}"
-    if match is None:
-        found = f"{runner.sdk_container_image}: its tag does not say its versions"
-        yield Finding("workers", "warn", found, f"make image, which tags it {wanted}")
-        return
-    other = [f"{name} {there} (here: {here[name]})" for name, there in match.groupdict().items() if there != here[name]]
-    if other:
-        yield Finding("workers", "fail", f"the image has another {', '.join(other)}", "make image from this checkout")
-    else:
-        yield Finding("workers", "ok", f"image {tag}, as here")
+    yield from tag_findings("workers", runner.sdk_container_image)
 
 
 def leftover_checks(job: Job) -> Iterator[Finding]:
@@ -157,10 +140,17 @@ def permission_checks(job: Job, sources: tuple[Source, ...]) -> Iterator[Finding
     from google.auth.transport.requests import AuthorizedSession
 
     needed = permissions.needed_permissions(job, sources)
-    asked = {"BigQuery": job.endpoints.bigquery, "Dataflow": job.endpoints.dataflow}
+    asked = {
+        "BigQuery": job.endpoints.bigquery,
+        "Dataflow": job.endpoints.dataflow,
+        "Vertex AI": job.endpoints.vertex,
+        "Cloud Logging": job.endpoints.logging,
+    }
     projects = {
         "BigQuery": getattr(job.warehouse, "project", None),
         "Dataflow": getattr(job.runner, "project", None),
+        "Vertex AI": getattr(job.vertex, "project", None),
+        "Cloud Logging": getattr(job.vertex, "project", None),
     }
     for service, project in projects.items():
         if service not in needed or project is None or asked[service] is not None:
@@ -181,14 +171,18 @@ def permission_checks(job: Job, sources: tuple[Source, ...]) -> Iterator[Finding
 
 
 def _permission_findings(service: str, project: str, missing: list[str]) -> Iterator[Finding]:
-    """A table's or dataset's permission may be granted there, and not in the project."""
-    on_project = [name for name in missing if not re.match(r"bigquery\.(tables|datasets)\.", name)]
-    elsewhere = [name for name in missing if name not in on_project]
+    """A table's, dataset's or service account's permission may be granted there, and not in the project."""
+    elsewhere = [name for name in missing if re.match(r"bigquery\.(tables|datasets)\.|iam\.serviceAccounts\.", name)]
+    on_project = [name for name in missing if name not in elsewhere]
+    # Without its lines, a failed job has still its error and its page.
+    status: Status = "warn" if service == "Cloud Logging" else "fail"
     if on_project:
-        mend = f"ask {project}'s owner for them: roles/dataflow.developer, roles/bigquery.jobUser, …"
-        yield Finding("permissions", "fail", f"{service} in {project}: missing {', '.join(on_project)}", mend)
+        mend = f"ask {project}'s owner for them: {permissions.ROLES[service]}"
+        yield Finding("permissions", status, f"{service} in {project}: missing {', '.join(on_project)}", mend)
     if elsewhere:
         found = f"{service} in {project}: not granted by the project: {', '.join(elsewhere)}"
-        yield Finding("permissions", "warn", found, "right if the dataset grants them (roles/bigquery.dataEditor)")
+        where = {"bigquery": "the dataset grants them (roles/bigquery.dataEditor)"}
+        where["iam"] = "the service account grants it (roles/iam.serviceAccountUser)"
+        yield Finding("permissions", "warn", found, f"right if {where[elsewhere[0].partition('.')[0]]}")
     if not missing:
         yield Finding("permissions", "ok", f"{service} in {project}: all that is needed")

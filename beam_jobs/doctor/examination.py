@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from beam_jobs.doctor import cloud, machine
+from beam_jobs.doctor import cloud, machine, vertex
 from beam_jobs.doctor.findings import Check, Finding, findings_of
-from beam_jobs.doctor.locations import location_checks
+from beam_jobs.doctor.locations import location_checks, vertex_location_checks
 from beam_jobs.doctor.permissions import needed_permissions
 from beam_jobs.foreign_models import given_model
 from beam_jobs.sources import sources_of
+from beam_jobs.vertex.expected_jobs import vertex_stages
 from configs.cloud import BigQueryWarehouse, DataflowRunner
 from configs.job import ForeignJob, Job
 
@@ -46,6 +47,11 @@ def _checks(job: Job, job_file: str) -> dict[str, Check]:
         checks["leftovers"] = lambda: cloud.leftover_checks(job)
     if isinstance(job.runner, DataflowRunner):
         checks["runner"] = lambda: cloud.runner_checks(job, job_file)
+    if job.vertex is not None:
+        checks["vertex"] = lambda: vertex.service_checks(job, job_file)
+        if "train" in vertex_stages(job):
+            checks["training"] = lambda: vertex.training_checks(job)
+        checks["service agent"] = lambda: vertex.agent_checks(job)
     if on_bucket:
         checks["locations"] = lambda: _location_checks(job)
     if cloud.uses_cloud(job, sources):
@@ -63,4 +69,18 @@ def _location_checks(job: Job) -> Iterator[Finding]:
 
     dataset = job.warehouse.location if isinstance(job.warehouse, BigQueryWarehouse) else None
     region = job.runner.region if isinstance(job.runner, DataflowRunner) else None
-    return location_checks(dataset, bucket_location(job.workspace), region)
+    bucket = bucket_location(job.workspace)
+    yield from location_checks(dataset, bucket, region)
+    if job.vertex is not None:
+        instances = _instances_location(job, dataset)
+        predicts = "precompute" in vertex_stages(job)
+        yield from vertex_location_checks(job.vertex.region, bucket, instances, predicts)
+
+
+def _instances_location(job: Job, warehouse_location: str | None) -> str | None:
+    """Location of the dataset of instances' tables, where the job file says it: that of the warehouse's own."""
+    instances = vertex.instances_dataset(job)
+    if instances is None or not isinstance(job.warehouse, BigQueryWarehouse):
+        return None
+    is_warehouses = instances.replace(":", ".") == f"{job.warehouse.project}.{job.warehouse.dataset}"
+    return warehouse_location if is_warehouses else None

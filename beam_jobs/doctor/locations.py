@@ -29,6 +29,31 @@ def location_checks(dataset: str | None, bucket: str | None, region: str | None)
         yield Finding("locations", "warn", found, f"set runner.region to one in {bucket}, or use a bucket in {region}")
 
 
+def vertex_location_checks(region: str, bucket: str, instances: str | None, predicts: bool) -> Iterator[Finding]:
+    """Whether Vertex AI's region is that of what it reads and writes.
+
+    Instances and predictions must be in the region of the model, or in the multi-region around it.
+    https://cloud.google.com/vertex-ai/docs/predictions/get-batch-predictions
+
+    Args:
+        bucket: location of the workspace's.
+        instances: location of the dataset of their tables; None where they are files.
+        predicts: whether batch prediction runs there.
+    """
+    places = {"the bucket": bucket, **({"the dataset of instances": instances} if instances is not None else {})}
+    for what, place in places.items():
+        if is_within(region, place):
+            continue
+        found = f"Vertex AI in {region} and {what} in {place}"
+        mend = f"set vertex.region to one in {place}, or move {what} to {region}"
+        if predicts:
+            yield Finding("locations", "fail", f"{found}: batch prediction reads and writes in its own region", mend)
+        else:
+            yield Finding("locations", "warn", f"{found}: data crosses regions, which takes time and is billed", mend)
+    if all(is_within(region, place) for place in places.values()):
+        yield Finding("locations", "ok", f"Vertex AI in {region}, bucket in {bucket}")
+
+
 def is_within(place: str, other: str) -> bool:
     """Whether a region, or multi-region, is the other one or a part of it."""
     place, other = place.upper(), other.upper()
