@@ -128,6 +128,7 @@ class TestNames:
         assert len(night.job.name) == 63
         name = names.attempt_name(names.display_name(night, "precompute", "v"), 100)
         assert len(name) <= 128
+        assert names.resource_id(night_of(name="a_").job) != names.resource_id(night_of(name="a").job)
         assert len(names.resource_id(night.job)) == 63
         assert names.resource_id(night.job) != names.resource_id(night_of(name="b" + "_long" * 12 + "_y").job)
         assert all(len(value) <= 63 for value in names.labels(night, "train").values())
