@@ -110,12 +110,13 @@ class Results:
             raise ValueError("the results that are there are of other versions")
         mine = {result["model"] for result in self.results}
         kept = [result for result in earlier.results if result["model"] not in mine]
-        started = {result["model"]: earlier.header["started_at"] for result in kept}
-        self.header["earlier_runs"] = started | {
-            model: at for model, at in earlier.header["earlier_runs"].items() if model in started
+        run = {name: earlier.header[name] for name in ("started_at", "seconds_per_cell")}
+        runs = {result["model"]: run for result in kept}
+        self.header["earlier_runs"] = runs | {
+            model: before for model, before in earlier.header["earlier_runs"].items() if model in runs
         }
         self.results = [*kept, *self.results]
-        self.failures = [*(failure for failure in earlier.failures if failure["model"] in started), *self.failures]
+        self.failures = [*(failure for failure in earlier.failures if failure["model"] in runs), *self.failures]
 
     def write(self, directory: pathlib.Path) -> None:
         """Writes `results.json` and `results.md`."""
@@ -146,8 +147,9 @@ def to_markdown(results: Results) -> str:
     ]
     for model in dict.fromkeys(result["model"] for result in results.results):
         found = [result for result in results.results if result["model"] == model]
-        at = header["earlier_runs"].get(model)
-        lines += ["", f"## {model}: {header['models'][model]}", "", *([f"In a run of {at}.", ""] if at else [])]
+        lines += ["", f"## {model}: {header['models'][model]}", ""]
+        if (run := header["earlier_runs"].get(model)) is not None:
+            lines += [f"In a run of {run['started_at']}, {run['seconds_per_cell']:.0f} s a cell.", ""]
         lines += _table(found)
     lines += ["", "## Paths", ""]
     shown = dict.fromkeys(result["path"] for result in results.results)

@@ -193,10 +193,11 @@ def test_results_of_other_models_are_kept_with_their_run():
     )
     second.add(first)
     third.add(second)
-    assert third.header["earlier_runs"] == {"small": "first", "wide": "second"}
+    runs = {model: run["started_at"] for model, run in third.header["earlier_runs"].items()}
+    assert runs == {"small": "first", "wide": "second"}
     assert [result["model"] for result in third.results] == ["small", "wide", "medium"]
     assert [failure["reason"] for failure in third.failures] == ["first", "second", "third"]
-    assert "In a run of second." in to_markdown(third)
+    assert "In a run of second, 30 s a cell." in to_markdown(third)
     elsewhere = results_of("fourth", ["buckets"])
     elsewhere.header["machine"]["cores"] += 1
     with pytest.raises(ValueError, match="another machine: its cores"):
