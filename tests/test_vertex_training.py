@@ -29,6 +29,8 @@ from configs.errors import ForetableError, JobError
 IMAGE = "region-docker.pkg.dev/proj/foretable/foretable:0.4.0"
 CONTAINER = {"on": "vertex", "container": IMAGE}
 SMALL = {"epochs": 5, "batch_size": 64, "learning_rate": 0.02}
+LONG = {"epochs": 60, "early_stopping_patience": 60}
+"""Seconds after its first checkpoints: time to be preempted in."""
 RUN_ID = "abcdef012345"
 NAME = f"foretable-natality-train-{RUN_ID}"
 EXAMPLES = "0123"
@@ -375,14 +377,14 @@ def trained(night):
 class TestTraining:
     @pytest.fixture(scope="class")
     def laptop(self, cloud, run_dir):
-        job = job_with({}, cloud.storage.url(), storage_endpoint=cloud.storage.endpoint)
+        job = job_with(LONG, cloud.storage.url(), storage_endpoint=cloud.storage.endpoint)
         return trained(uploaded(night_of(job), run_dir))
 
     def test_a_job_that_is_preempted_makes_the_laptop_s_model(self, twin, cloud_night, run_dir, laptop):
         from twins.vertex_faults import JobFault
 
         twin.faults.on_job("custom", JobFault(preempt_after_checkpoints=2))
-        night = uploaded(cloud_night(CONTAINER | {"spot": True}), run_dir)
+        night = uploaded(cloud_night(CONTAINER | LONG | {"spot": True}), run_dir)
         body, weights = trained(night)
         (job,) = twin.jobs()
         assert job.attempts == 2
@@ -396,7 +398,7 @@ class TestTraining:
     def test_two_workers_agree_with_one(self, twin, cloud_night, run_dir, laptop):
         night = uploaded(cloud_night(CONTAINER | {"strategy": "multi_worker", "replica_count": 2}), run_dir)
         body, weights = trained(night)
-        losses = [[epoch["eval_loss"] for epoch in each["history"]] for each in (body, laptop[0])]
+        losses = [[epoch["eval_loss"] for epoch in each["history"][: SMALL["epochs"]]] for each in (body, laptop[0])]
         assert losses[0] == pytest.approx(losses[1], rel=1e-3)
         assert [value[:2] for value in weights] == [value[:2] for value in laptop[1]]
         assert [len(variables["TF_CONFIG"]) > 0 for variables in twin.jobs()[0].environments] == [True, True]

@@ -27,6 +27,7 @@ from twins.vertex_state import PROJECT_NUMBER, Job, VertexTwin
 from twins.vertex_wire import as_json
 
 UPLOAD_SECONDS, WATCH_SECONDS = 0.3, 0.05
+PREEMPTION_WATCH_SECONDS = 0.005  # a small model's checkpoint is there for that long only
 LONGEST_READ_SECONDS = 5  # of what a process wrote before it ended
 MOST_RESTARTS = 6  # https://cloud.google.com/vertex-ai/docs/training/use-spot-vms#preemption-handling
 TASKS = ("chief", "worker", "ps", "evaluator")
@@ -111,12 +112,13 @@ class Attempt:
             if time.monotonic() >= uploads_at:
                 self.mount.upload()
                 uploads_at = time.monotonic() + UPLOAD_SECONDS
-                if fault.preempt_after_checkpoints is not None and self.job.preempted < fault.preemptions:
-                    self.job.checkpoints |= self.mount.count(f"{self.base}/checkpoints", fault.checkpoint_file)
-                    if len(self.job.checkpoints) >= fault.preempt_after_checkpoints * (self.job.preempted + 1):
-                        self.job.preempted += 1
-                        raise PreemptedError
-            self.job.is_cancelled.wait(WATCH_SECONDS)
+            is_due = fault.preempt_after_checkpoints is not None and self.job.preempted < fault.preemptions
+            if is_due:
+                self.job.checkpoints |= self.mount.written(f"{self.base}/checkpoints", fault.checkpoint_file)
+                if len(self.job.checkpoints) >= fault.preempt_after_checkpoints * (self.job.preempted + 1):
+                    self.job.preempted += 1
+                    raise PreemptedError
+            self.job.is_cancelled.wait(PREEMPTION_WATCH_SECONDS if is_due else WATCH_SECONDS)
 
     def _failure(self, task: str, code: int) -> str:
         """As Vertex words it; a process that was killed by a signal ends like a shell's."""

@@ -72,14 +72,10 @@ class Mount:
                 self.uploaded[path] = present[path]
         self._seen = present
 
-    def count(self, uri: str, pattern: str) -> set[str]:
-        """Names of files below a `gs://` folder that match a pattern, and lie in the bucket."""
+    def written(self, uri: str, pattern: str) -> set[str]:
+        """Names of files below a `gs://` folder that match a pattern, in the bucket already or not."""
         folder = self.folder / uri.removeprefix("gs://")
-        return {
-            path.relative_to(folder).as_posix()
-            for path in self.uploaded
-            if path.is_relative_to(folder) and path.relative_to(folder).match(pattern)
-        }
+        return {path.relative_to(folder).as_posix() for path in folder.glob(pattern)}
 
     def _files(self) -> dict[pathlib.Path, Stamp]:
         found = {}
