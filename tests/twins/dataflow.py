@@ -134,10 +134,11 @@ class DataflowTwin:
 
     def cancel(self, job: Job) -> None:
         """Ends the job's processes."""
-        if job.body["currentState"] in ACTIVE:
-            job.body["currentState"] = "JOB_STATE_CANCELLING"
-            if job.process is not None:
-                kill(job.process)
+        with self.lock:  # a job is RUNNING before its process is known
+            if job.body["currentState"] in ACTIVE:
+                job.body["currentState"] = "JOB_STATE_CANCELLING"
+                if job.process is not None:
+                    kill(job.process)
 
     def run(self, job: Job) -> None:
         """Runs the job to its end."""
