@@ -52,6 +52,7 @@ setuptools.setup(
             "mypy>=1.18",
             "playwright>=1.50",
             "pytest>=8.4",
+            "pytest-timeout>=2.4,<3",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.14",
             "types-PyYAML",
