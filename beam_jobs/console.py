@@ -32,14 +32,18 @@ class Console:
         """Prints one line."""
         self._rich.print(text, style=style, markup=False)
 
-    def ask(self, question: str) -> str:
-        """Asks a person at the terminal, and returns the line that they type; a bar rests meanwhile."""
+    def confirm(self, question: str) -> bool:
+        """Asks a person at the terminal, while a bar rests; anything but yes, and nobody to ask, is no."""
+        if not sys.stdin.isatty():
+            return False
         live = self._live
         if live is not None:
             live.stop()
         try:
-            self._rich.print(question, end="", markup=False)
-            return sys.stdin.readline()
+            self._rich.print(f"{question} [y/N] ", end="", markup=False)
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        except (KeyboardInterrupt, EOFError):
+            return False
         finally:
             if live is not None:
                 live.start()

@@ -7,7 +7,6 @@ one that is done, and submits under the next name after one that failed.
 import hashlib
 import logging
 import re
-import sys
 import time
 
 import apache_beam as beam
@@ -145,13 +144,7 @@ def _error_texts(service: DataflowService, job: DataflowJob) -> list[str]:
 
 def _cancel_or_leave(service: DataflowService, night: Night, step: Step, job: DataflowJob) -> None:
     """Asks whether to cancel the job; where nobody can be asked, or nobody answers, it goes on."""
-    answer = ""
-    if sys.stdin.isatty():
-        try:
-            answer = night.console.ask(f"cancel Dataflow job {job.name}? [y/N] ")
-        except (KeyboardInterrupt, EOFError):
-            answer = ""
-    if answer.strip().lower() in ("y", "yes"):
+    if night.console.confirm(f"cancel Dataflow job {job.name}?"):
         service.cancel(job.id)
         _say(night, step, f"cancelling Dataflow job {job.name}; the same command starts it anew")
         return

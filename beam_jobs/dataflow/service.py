@@ -16,21 +16,12 @@ from google.api_core.client_options import ClientOptions
 from google.cloud import dataflow_v1beta3 as dataflow
 
 from beam_jobs.endpoints import credentials, credentials_problem
+from beam_jobs.passing_faults import PASSING_FAULTS
 from configs.errors import ForetableError
 
 ERROR, WARNING = "ERROR", "WARNING"
 _RETRY_SECONDS = 300.0
 _ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
-_PASSING = (
-    exceptions.TooManyRequests,
-    exceptions.InternalServerError,
-    exceptions.BadGateway,
-    exceptions.ServiceUnavailable,
-    exceptions.GatewayTimeout,
-    requests.exceptions.ConnectionError,
-    requests.exceptions.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +171,9 @@ def explained(what: str, permission: str, project: str, region: str) -> Iterator
 
 
 def _retrying() -> retry.Retry:
-    return retry.Retry(predicate=retry.if_exception_type(*_PASSING), initial=0.5, maximum=20, timeout=_RETRY_SECONDS)
+    return retry.Retry(
+        predicate=retry.if_exception_type(*PASSING_FAULTS), initial=0.5, maximum=20, timeout=_RETRY_SECONDS
+    )
 
 
 def _first_line(error: Exception) -> str:

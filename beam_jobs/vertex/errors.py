@@ -8,6 +8,7 @@ import requests.exceptions
 from google.api_core import exceptions
 
 from beam_jobs.endpoints import LOGIN, credentials_problem
+from beam_jobs.passing_faults import PASSING_FAULTS
 from configs.errors import ForetableError, JobError
 
 _ROLES = {
@@ -27,21 +28,11 @@ _QUOTA = re.compile(r"\b[a-z]+\.googleapis\.com/[\w/-]+")
 _ALLOTTED = re.compile(r"exceed quota limits|quotas? (?:is|are) exceeded", re.IGNORECASE)
 _NO_MACHINES = re.compile(r"resources are insufficient|does not have enough resources|stockout", re.IGNORECASE)
 _PREFIX = re.compile(r"^(?:\d{3} )?(?:(?:GET|POST|PATCH|PUT|DELETE) https?://\S+: )?")
-_PASSING = (
-    exceptions.TooManyRequests,
-    exceptions.InternalServerError,
-    exceptions.BadGateway,
-    exceptions.ServiceUnavailable,
-    exceptions.GatewayTimeout,
-    requests.exceptions.ConnectionError,
-    requests.exceptions.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-)
 
 
 def is_passing(error: BaseException) -> bool:
     """Whether the same call may well succeed in a minute."""
-    return isinstance(error, _PASSING) and not _ALLOTTED.search(str(error))
+    return isinstance(error, PASSING_FAULTS) and not _ALLOTTED.search(str(error))
 
 
 @contextlib.contextmanager

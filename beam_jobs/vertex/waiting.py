@@ -5,7 +5,6 @@ name after one that failed.
 """
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -159,13 +158,7 @@ def _cancel_or_leave(jobs: VertexJobs, night: Night, step: str, names: Sequence[
     if not running:
         return
     what = f"{jobs.word} {running[0].display_name}" if len(running) == 1 else f"{len(running)} {jobs.word}s"
-    answer = ""
-    if sys.stdin.isatty():
-        try:
-            answer = night.console.ask(f"cancel {what}? [y/N] ")
-        except (KeyboardInterrupt, EOFError):
-            answer = ""
-    if answer.strip().lower() in ("y", "yes"):
+    if night.console.confirm(f"cancel {what}?"):
         for job in running:
             jobs.cancel(job.name)
         _say(night, step, f"cancelling {what}; the same command starts anew")

@@ -12,6 +12,7 @@ from google.auth.exceptions import TransportError
 from google.cloud import bigquery
 
 from beam_jobs.endpoints import credentials
+from beam_jobs.passing_faults import PASSING_FAULTS
 from configs.cloud import Endpoints
 
 CALL_TIMEOUT_SECONDS = 60.0
@@ -20,18 +21,7 @@ _TRANSIENT_REASONS = frozenset(
     ["rateLimitExceeded", "backendError", "internalError", "badGateway", "jobBackendError", "jobInternalError"]
 )
 _LASTING_REASONS = frozenset(["bytesBilledLimitExceeded", "quotaExceeded"])  # though the first comes with a 500
-_TRANSIENT_TYPES = (
-    exceptions.TooManyRequests,
-    exceptions.InternalServerError,
-    exceptions.BadGateway,
-    exceptions.ServiceUnavailable,
-    exceptions.GatewayTimeout,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ConnectionError,
-    requests.exceptions.Timeout,
-    ConnectionError,
-    TransportError,
-)
+_TRANSIENT_TYPES = (*PASSING_FAULTS, ConnectionError, TransportError)
 
 
 def bigquery_client(project: str | None, endpoints: Endpoints, location: str | None = None) -> bigquery.Client:
