@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 from conftest import NATALITY, ListedConsole
+from interrupts import Terminal, when
 from twins.dataflow import dataflow_server
 
 from beam_jobs.dataflow import runner as dataflow
@@ -78,7 +79,6 @@ def waiting(night, tmp_path):
 
     def wait(number):
         import os
-        import time
 
         while not os.path.exists(gate):
             time.sleep(0.05)
@@ -86,19 +86,6 @@ def waiting(night, tmp_path):
 
     transform = "Once" >> beam.Create([7]) | "Wait" >> beam.Map(wait)
     return Step("waiting", transform, night.run.file("waiting.json")), lambda: open(gate, "w").close()
-
-
-def when(condition, action=lambda: None):
-    """Does something from another thread once something is so."""
-
-    def watch():
-        while not condition():
-            time.sleep(0.02)
-        action()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
 
 
 def is_running(twin):
@@ -295,19 +282,6 @@ def test_a_cancelled_job_is_no_output(twin, night, tmp_path):
     when(lambda: is_running(twin), lambda: twin.cancel(*twin.jobs.values()))
     with pytest.raises(ForetableError, match=r"^waiting: Dataflow job \S+ is cancelled; see https://console"):
         run_step(step, night)
-
-
-class Terminal:
-    """Standard input with, or without, a person at it."""
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    def isatty(self):
-        return self.answer is not None
-
-    def readline(self):
-        return f"{self.answer}\n"
 
 
 def test_a_service_that_is_not_there_is_one_line(storage_twin, twin, monkeypatch):

@@ -35,12 +35,10 @@ _names = (f"endpoint_{number}" for number in itertools.count())
 
 
 @pytest.fixture
-def twin(vertex_twin, monkeypatch):
+def twin(clean_vertex_twin, monkeypatch):
     monkeypatch.setattr(operations, "FIRST_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(service, "_FIRST_PAUSE_SECONDS", 0.01)
-    vertex_twin.faults.clear()
-    yield vertex_twin
-    vertex_twin.faults.clear()
+    return clean_vertex_twin
 
 
 @pytest.fixture(scope="module")

@@ -87,6 +87,16 @@ def vertex_twin(tmp_path_factory, cloud):
         yield twin
 
 
+@pytest.fixture
+def clean_vertex_twin(vertex_twin):
+    """Vertex AI without jobs and faults of other tests."""
+    vertex_twin.faults.clear()
+    vertex_twin.all_jobs.clear()
+    yield vertex_twin
+    vertex_twin.faults.clear()
+    vertex_twin.end_jobs()
+
+
 @pytest.fixture(scope="session")
 def cloud(storage_twin, bigquery_twin, metadata_twin):
     """All twins; clients of this process and of its children find them by the environment."""

@@ -257,6 +257,10 @@ class VertexTwin:
     def stop(self) -> None:
         """Ends what still runs."""
         self.serving.stop()
+        self.end_jobs()
+
+    def end_jobs(self) -> None:
+        """Ends the jobs that still run."""
         for job in self.jobs():
             job.is_cancelled.set()
             for process in list(job.processes):
