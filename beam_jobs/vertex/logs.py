@@ -54,8 +54,15 @@ def _lines(session: Any, service: VertexService, job: VertexJob, count: int) -> 
         timeout=_CALL_SECONDS,
     )
     response.raise_for_status()
-    lines = [line for entry in reversed(response.json().get("entries", [])) for line in _text(entry).splitlines()]
+    entries = sorted(response.json().get("entries", []), key=_written)
+    lines = [line for entry in entries for line in _text(entry).splitlines()]
     return [line.rstrip()[:_LONGEST_LINE] for line in lines if line.strip()][-count:]
+
+
+def _written(entry: dict[str, Any]) -> tuple[str, str]:
+    """What entries are sorted by, oldest first: those of one instant, of which a burst has many, by their insert id."""
+    # Without the Z, since "01Z" would come after "01.5Z".
+    return str(entry.get("timestamp", "")).removesuffix("Z"), str(entry.get("insertId", ""))
 
 
 def _text(entry: dict[str, Any]) -> str:

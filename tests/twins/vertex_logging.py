@@ -55,13 +55,15 @@ def list_entries(twin: VertexTwin, call: Call) -> Any:
             "timestamp": line.time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "severity": line.severity,
             "jsonPayload": {"message": line.text, "levelname": line.severity, "attrs": {"tag": line.task}},
-            "insertId": f"{job.id}-{number}",
+            "insertId": f"{job.id}-{number:09d}",
         }
         for job in twin.jobs()
         for number, line in enumerate(list(job.lines))
     ]
     wanted = LogFilter(asked.get("filter", ""), ())
     found = [entry for entry in entries if wanted.matches(entry)]
+    # "Entries with equal timestamps are returned in order of their insert_id values."
+    found.sort(key=lambda entry: entry["insertId"])
     found.sort(key=lambda entry: entry["timestamp"], reverse=asked.get("orderBy") == "timestamp desc")
     start, size = int(asked.get("pageToken") or 0), int(asked.get("pageSize") or 50)
     answer: dict[str, Any] = {"entries": found[start : start + size]}
