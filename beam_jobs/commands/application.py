@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from beam_jobs import __version__
 from beam_jobs.console import Console
@@ -19,8 +20,25 @@ EPILOG = (
     "Everything after a bare -- goes to Beam as it is."
 )
 
+ORDER = (
+    *("validate", "doctor", "schema", "plan"),
+    *("run", "prepare", "train", "evaluate", "precompute", "publish", "monitor"),
+    *("status", "runs", "report", "changes", "models", "rollback"),
+    *("lookup", "query", "sql", "export", "endpoint"),
+    *("skew", "parity"),
+)
+"""Commands as the help lists them: before a night, the night and its stages, after it, readers, proofs."""
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=ORDER.index)
+
+
 app = typer.Typer(
     name="foretable",
+    cls=_InOrder,
+    context_settings={"max_content_width": 120},
     help="Computes every prediction before it is asked for: "
     "trains, judges, scores the whole input space, publishes one table.",
     epilog=EPILOG,
