@@ -37,7 +37,7 @@ test-slow: install try-twins $(VENV)/bench-installed
 
 # Every fault at every call, of which test-slow tries a part: about an hour.
 test-faults: install try-twins
-	FORETABLE_ALL_FAULTS=1 $(BIN)/python -m pytest -m slow --timeout 0 tests/test_cloud_faults.py tests/test_bigquery_races.py
+	FORETABLE_ALL_FAULTS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow --timeout 0 --durations=0 tests/test_cloud_faults.py tests/test_bigquery_races.py
 
 # On the real Google Cloud: see tests/test_gcp.py for the project, bucket and dataset to name.
 test-gcp: install

@@ -1,5 +1,6 @@
 """Shared test settings and fixtures: Beam's own in-process runner, no noise from TensorFlow, and nights that really ran."""
 
+import collections
 import datetime
 import json
 import os
@@ -27,6 +28,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 StandardOptions.DEFAULT_RUNNER = "FnApiRunner"
 
 pytest_plugins = ("twins.fixtures",)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Shows what tests tried (`record_property("tried", [what, times])`) and found (`record_property("found", line)`).
+
+    What they print is not seen: it is captured, and swallowed where several processes share the tests.
+    """
+    properties = [told for report in terminalreporter.getreports("") for told in report.user_properties]
+    tried = collections.Counter()
+    for name, told in properties:
+        if name == "tried":
+            tried[told[0]] += told[1]
+    lines = [told for name, told in properties if name == "found"] + [
+        f"{count} times: {what}" for what, count in tried.items()
+    ]
+    if tried:
+        lines.append(f"{tried.total()} faults in all")
+    if lines:
+        terminalreporter.section("tried and found")
+    for line in lines:
+        terminalreporter.write_line(line)
+
 
 ROOT = pathlib.Path(__file__).parent.parent
 NATALITY = str(ROOT / "configs" / "natality.yaml")

@@ -7,7 +7,6 @@ no night is on record twice; and no table stays for ever that nobody reads.
 fifth call, lasting refusals and a server that never answers at every 31st, and shorter silence only to a workspace.
 """
 
-import collections
 import itertools
 import json
 import os
@@ -37,7 +36,6 @@ STRIDE = 1 if ALL else 5
 LONG_STRIDE = 1 if ALL else 31  # odd: of two lasting refusals each has its turn
 SILENT_STRIDE = 7 if ALL else 31
 QUICK = PASSING if ALL else [fault for fault in PASSING if not fault.__name__.startswith("silence")]
-TRIED = collections.Counter()
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +62,10 @@ def trials(cloud, forks, nights, tmp_path):
         yield running
 
 
-@pytest.fixture(scope="module", autouse=True)
-def told():
-    """Says at the end what was tried."""
-    yield
-    for what, count in TRIED.items():
-        print(f"{count} times: {what}")
-    print(f"{sum(TRIED.values())} faults in all")
+@pytest.fixture
+def tried(record_property):
+    """Notes how often something was tried; the test run says it at its end."""
+    return lambda what, times=1: record_property("tried", [what, times])
 
 
 def each_call(trials, schedule_of, stride=STRIDE):
@@ -93,7 +88,7 @@ def assert_nothing_half_seen(trials):
 
 
 @pytest.mark.parametrize("fault", QUICK, ids=lambda fault: fault.__name__)
-def test_publishing_outlives_a_fault_at_every_call(trials, fault):
+def test_publishing_outlives_a_fault_at_every_call(trials, fault, tried):
     for _ in range(len(trials.nights) if ALL else 1):
         trials.new_night()
         trials.weather.start(first_tries(fault))
@@ -101,11 +96,11 @@ def test_publishing_outlives_a_fault_at_every_call(trials, fault):
         trials.weather.stop()
         trials.check()
         assert trials.weather.happened > 20
-        TRIED[f"publishing outlived {fault.__name__}"] += trials.weather.happened
+        tried(f"publishing outlived {fault.__name__}", trials.weather.happened)
     assert_nothing_half_seen(trials)
 
 
-def test_publishing_does_not_wait_for_a_server_that_never_answers(trials):
+def test_publishing_does_not_wait_for_a_server_that_never_answers(trials, tried):
     """Clients give up by themselves, and try again: no call is without a time limit."""
     for _ in range(len(trials.nights) if ALL else 1):
         trials.new_night()
@@ -114,22 +109,22 @@ def test_publishing_does_not_wait_for_a_server_that_never_answers(trials):
         trials.weather.stop()
         trials.check()
         assert trials.weather.happened > 1
-        TRIED["publishing outlived a server that never answered"] += trials.weather.happened
+        tried("publishing outlived a server that never answered", trials.weather.happened)
     assert_nothing_half_seen(trials)
 
 
-def test_publishing_killed_after_any_call_is_finished_by_a_rerun(trials):
+def test_publishing_killed_after_any_call_is_finished_by_a_rerun(trials, tried):
     """When the server has acted: for what is there then, a kill before the next call is the same."""
     for call, code in each_call(trials, lambda call: once(call, trials.weather.kill(acts=True))):
         assert code == -9
         assert trials.content() in {night.content for night in trials.nights}
         assert trials.publish() == 0, f"killed at call {call}\n{trials.log.read_text()}"
         trials.check()
-        TRIED["publishing was killed after a call"] += 1
+        tried("publishing was killed after a call")
     assert_nothing_half_seen(trials)
 
 
-def test_publishing_refused_from_any_call_on_says_so_in_one_line(trials):
+def test_publishing_refused_from_any_call_on_says_so_in_one_line(trials, tried):
     """Permission denied and credentials expired, in turn: nothing that a retry mends."""
     for call, code in each_call(trials, lambda call: from_call(call, LASTING[call % len(LASTING)]), LONG_STRIDE):
         assert code != 0
@@ -138,7 +133,7 @@ def test_publishing_refused_from_any_call_on_says_so_in_one_line(trials):
         assert trials.content() in {night.content for night in trials.nights}
         assert trials.publish() == 0, f"{where}\n{trials.log.read_text()}"
         trials.check()
-        TRIED["publishing was refused from a call on"] += 1
+        tried("publishing was refused from a call on")
     assert_nothing_half_seen(trials)
 
 
@@ -181,25 +176,25 @@ def each_object_call(objects, cloud, schedule_of):
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.__name__)
-def test_a_workspace_outlives_a_fault_at_every_call(objects, cloud, fault):
+def test_a_workspace_outlives_a_fault_at_every_call(objects, cloud, fault, tried):
     url = cloud.storage.url()
     objects.start(first_tries(fault))
     assert objects.run(url) == 0, objects.log.read_text()
     objects.check(url)
     assert objects.happened > 10
-    TRIED[f"the workspace outlived {fault.__name__}"] += objects.happened
+    tried(f"the workspace outlived {fault.__name__}", objects.happened)
 
 
 @pytest.mark.parametrize("acts", [False, True], ids=["before_it", "after_it"])
-def test_a_workspace_killed_at_any_call_is_finished_by_a_rerun(objects, cloud, acts):
+def test_a_workspace_killed_at_any_call_is_finished_by_a_rerun(objects, cloud, acts, tried):
     for url, call, code in each_object_call(objects, cloud, lambda call: once(call, objects.kill(acts))):
         assert code == -9
         assert objects.run(url) == 0, f"killed at call {call}, {objects.calls[call]}\n{objects.log.read_text()}"
         objects.check(url)
-        TRIED[f"the workspace was killed {'after' if acts else 'before'} a call"] += 1
+        tried(f"the workspace was killed {'after' if acts else 'before'} a call")
 
 
-def test_a_night_on_a_bad_network_ends_in_the_same_bytes(cloud, nights, tmp_path):
+def test_a_night_on_a_bad_network_ends_in_the_same_bytes(cloud, nights, tmp_path, tried):
     """Beam's own client among others: every seventh call of a whole night has a fault, of each kind in turn."""
     weather = Faults()
     with weather.before(cloud.bigquery.endpoint, cloud.storage.endpoint) as (bigquery, objects):
@@ -209,4 +204,4 @@ def test_a_night_on_a_bad_network_ends_in_the_same_bytes(cloud, nights, tmp_path
     hashes = json.loads(nights[0].files["manifest.json"])["manifest"]["shards"]
     assert shard_hashes(workspace) == {shard["name"]: shard["sha256"] for shard in hashes}
     assert FinishedNight.of(workspace, FIRST_DATE, ()).content == nights[0].content
-    TRIED["a whole night outlived a fault"] += weather.happened
+    tried("a whole night outlived a fault", weather.happened)
