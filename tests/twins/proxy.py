@@ -56,8 +56,12 @@ Answer = Callable[[Request, Forward], Reply]
 
 
 @contextlib.contextmanager
-def proxy(origin: str, answer: Answer) -> Iterator[str]:
-    """Runs a proxy before the server at `origin` (`http://host:port`) until the block ends; yields its own address."""
+def proxy(origin: str, answer: Answer, port: int = 0) -> Iterator[str]:
+    """Runs a proxy before the server at `origin` (`http://host:port`) until the block ends; yields its own address.
+
+    Args:
+        port: that it listens on; 0 for any free one.
+    """
     address = urllib.parse.urlsplit(origin)
 
     def forward(request: Request) -> Reply:
@@ -111,7 +115,7 @@ def proxy(origin: str, answer: Answer) -> Iterator[str]:
     class Server(http.server.ThreadingHTTPServer):
         request_queue_size = 128  # the library's 5 lets a burst of calls wait for seconds
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", port), Handler)
     server.handle_error = lambda *_: None  # a caller that hangs up, such as a process that is killed, is no news
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
