@@ -52,6 +52,19 @@ def test_points_of_a_range_are_those_at_its_positions(space, data):
     assert {index.dtype for index in (*between.indices, *at.indices)} == {np.dtype(np.int32)}
 
 
+@pytest.mark.parametrize(
+    "shape", [(3, 40_000, 1), (90_000, 2, 1), (7, 11, 5003), (5, 1, 20_001), (1, 1, 123_457)], ids=str
+)
+@pytest.mark.parametrize("start", [0, 1, 4099, 12_345])
+def test_points_of_a_long_range(shape, start):
+    space = InputSpace(
+        tuple(Axis(f"a{index}", "values", pa.table({f"a{index}": np.arange(rows)})) for index, rows in enumerate(shape))
+    )
+    stop = min(start + 65_536, space.cardinality)
+    between, at = space.points_between(start, stop), space.points(np.arange(start, stop))
+    assert all(np.array_equal(*pair) for pair in zip(between.indices, at.indices, strict=True))
+
+
 @hypothesis.given(spaces(), st.data())
 def test_a_point_is_found_at_its_position(space, data):
     position = data.draw(st.integers(0, space.cardinality - 1))

@@ -23,6 +23,7 @@ from transforms.files import create_atomically, open_raw
 from transforms.space.axes import Axis
 
 _METADATA_KEY = b"foretable"
+_LONG = 4096
 _FILE_NUMBER = re.compile(r"(\d+)-\w*\.parquet$")
 
 
@@ -190,13 +191,19 @@ def _rows_between(start: int, stop: int, stride: int, rows: int) -> np.ndarray:
         index = np.full(length, first % rows, np.int32)
         index[min((first + 1) * stride - start, length) :] = (first + 1) % rows
         return index
+    period = rows * stride
+    if period < length:
+        return _tiled(np.roll(np.repeat(np.arange(rows, dtype=np.int32), stride), -(start % period)), length)
     count, begin = (stop - 1) // stride - first + 1, first % rows
-    if count > rows:
-        index = np.resize(np.roll(np.arange(rows, dtype=np.int32), -begin), count)
-    else:
-        index = np.arange(begin, begin + count, dtype=np.int32)
-        index[rows - begin :] -= rows
+    index = np.arange(begin, begin + count, dtype=np.int32)
+    index[rows - begin :] -= rows
     return np.repeat(index, stride)[start - first * stride :][:length]
+
+
+def _tiled(values: np.ndarray, length: int) -> np.ndarray:
+    """The values again and again, `[length]`."""
+    values = np.tile(values, -(-_LONG // len(values)))  # a few long pieces are copied faster than many short ones
+    return np.tile(values, -(-length // len(values)))[:length]
 
 
 def save_axes(space: InputSpace, directory: str) -> list[str]:
