@@ -1,8 +1,8 @@
 """How a process shares its cores: several blocks at a time, each in one thread, not several threads on one block.
 
-A block's operations are short: sharing one among threads, or handing one from thread to thread, costs more than it
-brings. So a call of TensorFlow runs in its caller's thread, and as many blocks are scored at once as there
-are cores, whoever asks for them.
+A block's operations are short: sharing one among threads costs more than it brings. So each operation has one thread,
+and one block more is scored at once than there are cores, whoever asks for them: a block is now in Python, now in
+TensorFlow.
 """
 
 import collections
@@ -12,27 +12,27 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-_THREADS_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+_INTRAOP, _INTEROP = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 def settle_tensorflow_threads() -> None:
-    """Gives TensorFlow one thread for an operation and none to hand operations to: a call runs in its caller's thread.
+    """Gives TensorFlow one thread for an operation, and a thread a core for operations.
 
-    Unless it runs already, or the environment says otherwise. The environment is as before when this returns: a trainer
-    that is started later has to have all cores.
+    A call's operations run in TensorFlow's threads, not in the caller's: with one such thread, calls would wait for
+    each other. Nothing is settled where TensorFlow runs already, or the environment says otherwise. The environment is
+    as before when this returns: a trainer that is started later has to have all cores.
     """
-    if any(variable in os.environ for variable in _THREADS_VARIABLES):
+    if _INTRAOP in os.environ or _INTEROP in os.environ:
         return
     import tensorflow as tf
 
-    os.environ |= dict.fromkeys(_THREADS_VARIABLES, "1")
+    os.environ |= {_INTRAOP: "1", _INTEROP: str(cores())}
     try:
         tf.config.list_logical_devices()  # starts the runtime, which reads the variables once
     finally:
-        for variable in _THREADS_VARIABLES:
-            del os.environ[variable]
+        del os.environ[_INTRAOP], os.environ[_INTEROP]
 
 
 def cores() -> int:
@@ -41,12 +41,12 @@ def cores() -> int:
 
 
 def map_ahead(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """`function` of each item, in order; computes as many ahead of the one that is waited for as there are cores."""
+    """`function` of each item, in order; computes as many ahead of the one that is waited for as are scored at once."""
     threads, pending = _threads(), collections.deque[concurrent.futures.Future[_Result]]()
     try:
         for item in items:
             pending.append(threads.submit(function, item))
-            if len(pending) > cores():
+            if len(pending) > _at_once():
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -58,4 +58,8 @@ def map_ahead(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> I
 @functools.cache
 def _threads() -> concurrent.futures.ThreadPoolExecutor:
     # One pool for the process: shards that are written at the same time share the cores, too.
-    return concurrent.futures.ThreadPoolExecutor(cores(), "scoring")
+    return concurrent.futures.ThreadPoolExecutor(_at_once(), "scoring")
+
+
+def _at_once() -> int:
+    return cores() + 1
