@@ -9,7 +9,8 @@ import json
 import pathlib
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -118,6 +119,21 @@ def load_built_model(name: str, directory: str) -> BuiltModel:
     """The model that `build` wrote."""
     described = json.loads(pathlib.Path(directory, _MODEL_FILE).read_text(encoding="utf-8"))
     return BuiltModel(directory, MODELS[name].features, model_outputs(LABEL, TASK), **described)
+
+
+def load_serving(directory: str) -> Callable[..., dict[str, Any]]:
+    """The serving signature of a model that is loaded as anybody would: with TensorFlow's threads as it sets them.
+
+    The engine's own `load_model` gives an operation one thread, since it scores several blocks at once.
+    """
+    import tensorflow as tf
+
+    model = tf.saved_model.load(directory)
+
+    def serve(**inputs: Any) -> dict[str, Any]:
+        return dict(model.signatures["serving_default"](**inputs))  # a signature does not keep its model alive
+
+    return serve
 
 
 def build(model: BenchmarkModel, directory: str) -> None:

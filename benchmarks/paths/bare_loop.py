@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from benchmarks.models import load_serving
 from benchmarks.work import ScoringPath, Work
 from transforms.columns import graph_inputs
 
@@ -28,9 +29,7 @@ def score_batches(work: Work, batch_rows: int) -> Iterator[dict[str, np.ndarray]
     """Predictions for the first batch, to warm up, and then for every batch from the first on."""
     import tensorflow as tf
 
-    from transforms.scoring.serving import load_model
-
-    signature = load_model(work.model.model_dir).signatures["serving_default"]
+    signature = load_serving(work.model.model_dir)
     ready = {
         name: tf.constant(values)
         for name, values in graph_inputs(work.points(0, min(work.rows, READY_ROWS)), work.types).items()

@@ -8,6 +8,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.io.parquetio import WriteToParquet
 
+from benchmarks.models import load_serving
 from benchmarks.paths.rows import enumerate_rows, run_on_all_cores
 from benchmarks.work import ScoringPath, Work
 from configs.features import MISSING_IN_GRAPH
@@ -23,9 +24,7 @@ class PredictRow(beam.DoFn):
 
     def setup(self) -> None:
         """Loads the model."""
-        from transforms.scoring.serving import load_model
-
-        self._signature = load_model(self._work.model.model_dir).signatures["serving_default"]
+        self._signature = load_serving(self._work.model.model_dir)
 
     def process(self, row: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
         """The row with its predictions."""

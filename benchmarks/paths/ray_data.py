@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.models import load_serving
 from benchmarks.paths.rows import graph_tensors
 from benchmarks.work import ScoringPath, Work
 
@@ -17,10 +18,8 @@ class Predict:
 
     def __init__(self, work: Work):
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-        from transforms.scoring.serving import load_model
-
         self._work = work
-        self._signature = load_model(work.model.model_dir).signatures["serving_default"]
+        self._signature = load_serving(work.model.model_dir)
         self._score(np.arange(min(BATCH_ROWS, work.rows)))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from apache_beam.io.parquetio import WriteToParquet, WriteToParquetBatched
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
 
+from benchmarks.models import load_serving
 from benchmarks.paths.rows import RANGE_ROWS, columns_of, enumerate_rows, graph_tensors, run_on_all_cores
 from benchmarks.work import ScoringPath, Work
 
@@ -28,9 +29,7 @@ class TableHandler(ModelHandler[tuple[Any, ...], pa.Table, Any]):
 
     def load_model(self) -> Any:
         """The serving signature, called once."""
-        from transforms.scoring.serving import load_model
-
-        signature = load_model(self._work.model.model_dir).signatures["serving_default"]
+        signature = load_serving(self._work.model.model_dir)
         batch = self._work.points(0, min(BATCH_ROWS, self._work.rows))
         signature(**graph_tensors(batch.columns, self._work))
         return signature
