@@ -20,6 +20,7 @@ class TrainedModel:
         run_path: that night's run directory, which has `model/` and `transform_output/`.
         transform_hash: of the transform graph that it goes with.
         data_fingerprint: of the sources that it was trained on; empty where the night that trained it kept none.
+        finished_at: when its training had ended, ISO 8601.
     """
 
     run_id: str
@@ -30,6 +31,7 @@ class TrainedModel:
     definition: str
     classes: tuple[str, ...] | None
     data_fingerprint: str = ""
+    finished_at: str = ""
 
     @property
     def model_path(self) -> str:
@@ -68,6 +70,7 @@ def model_of(run_path: str) -> TrainedModel | None:
         definition=training["definition"],
         classes=tuple(training["classes"]) if training["classes"] else None,
         data_fingerprint=training.get("data_fingerprint", ""),
+        finished_at=training["finished_at"],
     )
 
 
@@ -92,7 +95,8 @@ def chosen_model(run_path: str) -> TrainedModel | None:
 
 def trained_models(job_folder: str) -> list[TrainedModel]:
     """Every model that a night of the job trained, by the night's date; the same one twice where two nights made it."""
-    found = [model_of(path.rpartition("/")[0]) for path in storage.list_files(job_folder, "*/*/training.json")]
+    runs = [path.rpartition("/")[0] for path in storage.list_files(job_folder, "*/*/training.json")]
+    found = storage.for_each(model_of, runs)
     return list({model.run_path: model for model in found if model is not None}.values())
 
 
@@ -125,14 +129,16 @@ def trained_tonight(run: RunDirectory) -> bool:
 
 def published_nights(run: RunDirectory, count: int) -> list[RunDirectory]:
     """The last nights before the run's date that were published, newest first; of a date, the last one published."""
-    newest: dict[datetime.date, tuple[str, RunDirectory]] = {}
+    by_date: dict[datetime.date, list[str]] = {}
     for path in storage.list_files(run.job_folder, "*/*/published.json"):
-        run_date, run_id = datetime.date.fromisoformat(path.split("/")[-3]), path.split("/")[-2]
+        run_date = datetime.date.fromisoformat(path.split("/")[-3])
         if run_date < run.run_date:
-            at = str(read_marker(path)["finished_at"])
-            found = RunDirectory(run.job_folder, run_date, run_id)
-            newest[run_date] = max(newest.get(run_date, ("", found)), (at, found), key=lambda entry: entry[0])
-    return [newest[run_date][1] for run_date in sorted(newest, reverse=True)[:count]]
+            by_date.setdefault(run_date, []).append(path)
+    nights = []
+    for run_date in sorted(by_date, reverse=True)[:count]:
+        last = max(by_date[run_date], key=lambda path: str(read_marker(path)["finished_at"]))
+        nights.append(RunDirectory(run.job_folder, run_date, last.split("/")[-2]))
+    return nights
 
 
 def model_to_reuse(job: TrainedJob, run: RunDirectory, train_now: bool = False) -> TrainedModel | None:

@@ -139,9 +139,11 @@ def workspace_models(job: Job) -> list[ModelVersion]:
     folder = job_folder(job)
     if isinstance(job, ForeignJob):
         markers = storage.list_files(folder, f"*/*/{MARKERS['precompute']}")
-        made = [(str(read_marker(path)["finished_at"]), _of_manifest(job, path)) for path in markers]
+        made = storage.for_each(lambda path: _of_marker(job, path, read_marker(path)), markers)
     else:
-        made = [(_trained_at(model), trained_version(model)) for model in lineage.trained_models(folder)]
+        trained = {model.run_path: model for model in lineage.trained_models(folder)}
+        versions = storage.for_each(lambda run_path: trained_version(trained[run_path]), list(trained))
+        made = [(trained[version.run_path].finished_at, version) for version in versions]
     first: dict[str, ModelVersion] = {}
     for _, model in sorted(made, key=lambda entry: entry[0]):
         known = first.get(model.model_version)
@@ -205,13 +207,10 @@ def _published_version(job: Job, record: NightRecord) -> ModelVersion | None:
     return trained_version(model) if model is not None else None
 
 
-def _trained_at(model: lineage.TrainedModel) -> str:
-    return str(read_marker(storage.join(model.run_path, MARKERS["train"]))["finished_at"])
-
-
-def _of_manifest(job: ForeignJob, path: str) -> ModelVersion:
-    model_version = str(read_marker(path)["manifest"]["model_version"])
-    return _of_run(model_version, path.rpartition("/")[0], job.model.saved_model)
+def _of_marker(job: ForeignJob, path: str, marker: dict[str, Any]) -> tuple[str, ModelVersion]:
+    """When precompute had ended, and the model that it scored with."""
+    model_version = str(marker["manifest"]["model_version"])
+    return str(marker["finished_at"]), _of_run(model_version, path.rpartition("/")[0], job.model.saved_model)
 
 
 def _of_run(model_version: str, run_path: str, model_path: str) -> ModelVersion:

@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import tempfile
+from multiprocessing import forkserver
 
 PRELOADED = (
     "impatient_clients",
@@ -25,6 +26,7 @@ class Forks:
     """Starts functions, each in a process of its own; with clients as in `impatient_clients`, unless told otherwise."""
 
     def __init__(self, preloaded=PRELOADED):
+        forkserver._forkserver._stop()  # the one of another test file, which has done other imports
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preloaded))
         before = dict(os.environ)

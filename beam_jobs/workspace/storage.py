@@ -4,19 +4,22 @@ Local files go through the operating system and objects through Google's client,
 markers need not import Beam.
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import secrets
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, TypeVar
 
 from beam_jobs.workspace.cloud_storage_errors import explained_text
 from configs.errors import ForetableError
 
 Version = int | None
+Result = TypeVar("Result")
+_READS_AT_ONCE = 8  # the client keeps ten connections
 
 
 def is_local(path: str) -> bool:
@@ -39,6 +42,14 @@ def list_files(folder: str, pattern: str = "*") -> list[str]:
     if is_local(folder):
         return sorted(str(path) for path in pathlib.Path(folder).glob(pattern))
     return _objects().list_files(join(folder, pattern))
+
+
+def for_each(function: Callable[[str], Result], paths: Sequence[str]) -> list[Result]:
+    """What `function` returns for each path; on `gs://`, where a file takes some 50 ms to come, several at once."""
+    if all(is_local(path) for path in paths):
+        return [function(path) for path in paths]
+    with concurrent.futures.ThreadPoolExecutor(_READS_AT_ONCE, "storage") as threads:
+        return list(threads.map(function, paths))
 
 
 def make_folder(folder: str) -> None:
