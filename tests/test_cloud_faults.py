@@ -35,6 +35,7 @@ ALL = os.environ.get("FORETABLE_ALL_FAULTS") == "1"
 STRIDE = 1 if ALL else 5
 LONG_STRIDE = 1 if ALL else 31  # odd: of two lasting refusals each has its turn
 SILENT_STRIDE = 7 if ALL else 31
+PARTS = range(4 if ALL else 1)  # of a test that takes long, for several processes
 QUICK = PASSING if ALL else [fault for fault in PASSING if not fault.__name__.startswith("silence")]
 
 
@@ -68,9 +69,12 @@ def tried(record_property):
     return lambda what, times=1: record_property("tried", [what, times])
 
 
-def each_call(trials, schedule_of, stride=STRIDE):
-    """A new night for each call that publishing makes, disturbed at that call; yields the call and the exit code."""
-    for call in itertools.count(step=stride):
+def each_call(trials, schedule_of, part, stride=STRIDE):
+    """A new night for each call that publishing makes, disturbed at that call; yields the call and the exit code.
+
+    Of all calls, those of a part.
+    """
+    for call in itertools.count(part * stride, len(PARTS) * stride):
         trials.new_night()
         trials.weather.start(schedule_of(call))
         code = trials.publish()
@@ -113,9 +117,10 @@ def test_publishing_does_not_wait_for_a_server_that_never_answers(trials, tried)
     assert_nothing_half_seen(trials)
 
 
-def test_publishing_killed_after_any_call_is_finished_by_a_rerun(trials, tried):
+@pytest.mark.parametrize("part", PARTS)
+def test_publishing_killed_after_any_call_is_finished_by_a_rerun(trials, part, tried):
     """When the server has acted: for what is there then, a kill before the next call is the same."""
-    for call, code in each_call(trials, lambda call: once(call, trials.weather.kill(acts=True))):
+    for call, code in each_call(trials, lambda call: once(call, trials.weather.kill(acts=True)), part):
         assert code == -9
         assert trials.content() in {night.content for night in trials.nights}
         assert trials.publish() == 0, f"killed at call {call}\n{trials.log.read_text()}"
@@ -124,9 +129,10 @@ def test_publishing_killed_after_any_call_is_finished_by_a_rerun(trials, tried):
     assert_nothing_half_seen(trials)
 
 
-def test_publishing_refused_from_any_call_on_says_so_in_one_line(trials, tried):
+@pytest.mark.parametrize("part", PARTS)
+def test_publishing_refused_from_any_call_on_says_so_in_one_line(trials, part, tried):
     """Permission denied and credentials expired, in turn: nothing that a retry mends."""
-    for call, code in each_call(trials, lambda call: from_call(call, LASTING[call % len(LASTING)]), LONG_STRIDE):
+    for call, code in each_call(trials, lambda call: from_call(call, LASTING[call % len(LASTING)]), part, LONG_STRIDE):
         assert code != 0
         line, where = trials.error(), f"call {call}, {trials.weather.calls[call]}"
         assert ("permission", "credentials")[call % len(LASTING)] in line, f"{where}: {line}"
