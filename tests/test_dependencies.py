@@ -47,6 +47,19 @@ def count_calls(a):
     return a
 
 
+def through_a_named_variable(a):
+    def handle():
+        return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="largest")
+
+    def assign():
+        tf.raw_ops.AssignVariableOp(resource=handle(), value=tf.reduce_max(a))
+        return 1.0
+
+    assigned = tf.cond(a[0] > 0, assign, lambda: 2.0)
+    with tf.control_dependencies([assigned]):
+        return tf.fill(tf.shape(a), tf.raw_ops.ReadVariableOp(resource=handle(), dtype=tf.float32))
+
+
 CASES = {
     "z-score": (lambda a, b, n, s: (a - 3.0) / 2.0, exact("a")),
     "two": (lambda a, b, n, s: tf.where(n > 3, a, b), exact("a", "b", "n")),
@@ -90,6 +103,9 @@ CASES = {
     "mapped": (lambda a, b, n, s: tf.map_fn(lambda x: x + 1, a), ALL),
     "python": (lambda a, b, n, s: tf.ensure_shape(tf.py_function(lambda x: x, [a], tf.float32), [None]), ALL),
     "beside a count of calls": (lambda a, b, n, s: count_calls(a), ALL),
+    "through a variable of a branch": (lambda a, b, n, s: through_a_named_variable(a), ALL),
+    "as many as are above": (lambda a, b, n, s: tf.fill(tf.shape(a), tf.size(tf.where(a > 0))), ALL),
+    "some of the rows": (lambda a, b, n, s: tf.zeros_like(tf.boolean_mask(a, a > 0)), ALL),
     "a vector of as many as there may be rows": (lambda a, b, n, s: a + tf.constant([1.0, 2.0, 3.0]), ALL),
     "transposed": (lambda a, b, n, s: tf.transpose(tf.stack([a, b])), ALL),
     "no batch": (lambda a, b, n, s: tf.constant(1.0), ALL),

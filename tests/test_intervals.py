@@ -255,12 +255,34 @@ def test_a_cast_is_followed_where_all_numbers_fit():
     assert [row[0] for row in rows[:-1]] == [12.0, 20.0, 30.0, 40.0, 50.0]
 
 
-def test_refuses_an_output_of_other_rows():
-    def rank(raw):
-        return tf.argsort(raw["age"])
+LARGEST = tf.Variable(0.0)
 
-    with pytest.raises(RefusedError, match="'rank' may depend on other rows than its own"):
-        intervals(transform_model(rank=rank))
+
+def through_a_variable(raw):
+    LARGEST.assign(tf.reduce_max(raw["age"]))
+    return LARGEST.read_value()
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        lambda raw: tf.argsort(raw["age"]),
+        lambda raw: tf.size(tf.where(raw["age"] > 20.0)),
+        lambda raw: tf.shape(tf.boolean_mask(raw["age"], raw["age"] > 20.0))[0],
+        through_a_variable,
+        lambda raw: tf.cast(raw["age"] > tf.cast(tf.size(raw["age"]), tf.float32), tf.float32),
+        lambda raw: tf.cast(raw["age"] == tf.cast(tf.size(raw["age"]), tf.float32), tf.float32),
+    ],
+    ids=["rank", "count", "shape of some", "variable", "above the batch size", "the batch size"],
+)
+def test_refuses_an_output_of_other_rows(output):
+    with pytest.raises(RefusedError, match="'of rows' may depend on other rows than its own"):
+        intervals(transform_model(**{"of rows": output}), node=bounded(12, 55))
+
+
+def test_an_output_of_other_rows_of_another_feature_has_no_edges():
+    model = transform_model(rank=lambda raw: tf.argsort(raw["height"]), bucket=bucket("age", [20.0]))
+    assert intervals(model, node=bounded(12, 55))[1] == [12.0, 20.0, None]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from transforms.graphs.graph_values import BATCH, Value
 from transforms.graphs.row_operations import READS_STATE, apply_rule, constant_value
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
+# Those of which nothing hides in a branch but values are StatelessIf, StatelessWhile and StatelessCase.
+_STATEFUL_BRANCHES = frozenset({"Case", "If", "While"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +117,8 @@ class _Walk:
             return self._call(node.attr["f"].func.name, inputs)
         if node.op == "IdentityN":
             return inputs
-        if node.op not in READS_STATE and any(value.is_handle for value in inputs):
+        changes_handle = node.op not in READS_STATE and any(value.is_handle for value in inputs)
+        if changes_handle or node.op in _STATEFUL_BRANCHES:
             raise _UnknowableError
         return [apply_rule(node, inputs) or self._mixed]
 

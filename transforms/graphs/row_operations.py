@@ -12,6 +12,7 @@ Rule = Callable[[Any, Sequence[Value]], Value | None]
 READS_STATE = frozenset(
     {"Identity", "LookupTableFindV2", "LookupTableSizeV2", "NoOp", "ReadVariableOp", "ResourceGather", "VariableShape"}
 )
+MAKES_HANDLES = frozenset({"HashTableV2", "VarHandleOp"})
 _MAX_CONTENT = 64
 _INTEGERS = {3, 9}  # DT_INT32, DT_INT64
 _EXACT_CASTS = {1, 2, 3, 9, 10}  # DT_FLOAT, DT_DOUBLE, DT_INT32, DT_INT64, DT_BOOL; others may saturate or wrap
@@ -261,7 +262,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(elementwise.EXACT, _elementwise(True)),
     **dict.fromkeys(elementwise.INEXACT, _elementwise(False)),
     **dict.fromkeys(("Identity", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics", "EnsureShape"), _same),
-    **dict.fromkeys(("HashTableV2", "VarHandleOp"), _handle),
+    **dict.fromkeys(MAKES_HANDLES, _handle),
     **dict.fromkeys(("Range", "Transpose"), _of_constants),
     **dict.fromkeys(row_reductions.ALONG_LAST, row_reductions.along_last),
     **dict.fromkeys(row_reductions.REDUCTIONS, row_reductions.reduction),

@@ -4,7 +4,7 @@ From the number on, the walk follows tensors that only rise or only fall with it
 operation that is not known to keep that order, it is a step tensor of all that follows. An output whose rows come from
 the same rows of the features is a function of its step tensors and of other features. So it is constant between two
 numbers at which each step tensor has the same value, whatever the other features are: what is monotone and has equal
-ends is constant.
+ends is constant. Of any other output it is only known whether a path leads to it from the number at all.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import numpy as np
 
 from configs.features import ColumnType
 from transforms.graphs.inlining import FlatGraph, Operation, inline_functions
+from transforms.graphs.row_operations import MAKES_HANDLES, READS_STATE
 from transforms.graphs.step_rules import COMPARES, COUNTS, EQUATES, FOLDS, NUMBERS, SELECTS, keeps_order
 from transforms.space.bisection import from_order
 
@@ -25,11 +26,17 @@ class StepTensors:
 
     Attributes:
         references: to all of them, sorted.
-        of_output: those of each output; none where the feature's value does not matter.
+        of_output: those of each output; none where the feature's value does not matter, if the output is by row.
+        reached: outputs that depend on the feature in any way, by row or not; all of them, where the graph keeps state.
     """
 
     def __init__(
-        self, of_output: Mapping[str, frozenset[str]], graph: FlatGraph, placeholder: str, column_type: ColumnType
+        self,
+        of_output: Mapping[str, frozenset[str]],
+        reached: frozenset[str],
+        graph: FlatGraph,
+        placeholder: str,
+        column_type: ColumnType,
     ):
         """Makes the function that gives them.
 
@@ -39,6 +46,7 @@ class StepTensors:
             column_type: of the feature.
         """
         self.of_output = dict(of_output)
+        self.reached = reached
         self.references = tuple(sorted(frozenset[str]().union(*of_output.values())))
         self._function = graph.function(self.references, placeholder)
         self._column_type = column_type
@@ -69,11 +77,30 @@ def find_step_tensors(signature: Any, feature: str, column_type: ColumnType, low
     graph = FlatGraph(operations, captured)
     ends = from_order(np.array([low, high]), column_type)
     flows = _Walk(graph, placeholder, captured, ends).follow(operations.values())
-    of_output = {
-        name: flows[reference.rpartition(":")[0]].frontier
+    sources = {
+        name: reference.rpartition(":")[0]
         for name, reference in zip(sorted(signature.structured_outputs), references, strict=True)
     }
-    return StepTensors(of_output, graph, placeholder, column_type)
+    of_output = {name: flows[source].frontier for name, source in sources.items()}
+    behind = _behind(operations.values(), placeholder)
+    keeps_state = _keeps_state(signature.graph, operations.values())
+    reached = frozenset(name for name, source in sources.items() if keeps_state or source in behind)
+    return StepTensors(of_output, reached, graph, placeholder, column_type)
+
+
+def _behind(operations: Iterable[Operation], placeholder: str) -> set[str]:
+    """Names of the operations to which a path leads from the placeholder, however little of its values they take."""
+    behind = {placeholder}
+    for operation in operations:
+        if any(reference.rpartition(":")[0] in behind for reference in operation.inputs):
+            behind.add(operation.name)
+    return behind
+
+
+def _keeps_state(graph: Any, operations: Iterable[Operation]) -> bool:
+    """Whether one operation may hand something to another that is not its input, as by a variable."""
+    kinds = {operation.kind for operation in operations} - READS_STATE - MAKES_HANDLES
+    return any(graph.op_def_for_type(kind).is_stateful for kind in kinds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,21 +183,26 @@ class _Walk:
     def _followed(self, operation: Operation, inputs: Sequence[_Flow], at: int) -> _Flow | None:
         """The flow of an operation on one monotone tensor, if it keeps order or compares; else None."""
         if operation.kind in EQUATES and operation.number_type in NUMBERS:
-            return self._equates(operation)
+            return self._equates(operation, is_certain=self._beside_constants(inputs, at))
         others = [functools.partial(self._constant, flow) for index, flow in enumerate(inputs) if index != at]
         if not keeps_order(operation, at, others, functools.partial(self._at_ends, inputs[at].reference)):
             return None
         reference = f"{operation.name}:0"
-        known = self._always(reference) if operation.kind in COMPARES else None
+        is_truth = operation.kind in COMPARES and self._beside_constants(inputs, at)
+        known = self._always(reference) if is_truth else None
         return _Flow(reference, is_monotone=True) if known is None else self._known(operation, known)
 
-    def _equates(self, operation: Operation) -> _Flow:
+    def _equates(self, operation: Operation, is_certain: bool) -> _Flow:
         """Equality is no monotone function, but one of two."""
         at_least = self._graph.add("GreaterEqual", operation, operation.inputs)
         above = self._graph.add("Greater", operation, operation.inputs)
-        if self._always(at_least) is False or self._always(above) is True:
+        if is_certain and (self._always(at_least) is False or self._always(above) is True):
             return self._known(operation, operation.kind == "NotEqual")
         return _Flow(f"{operation.name}:0", steps=frozenset([at_least, above]))
+
+    def _beside_constants(self, inputs: Sequence[_Flow], at: int) -> bool:
+        """Whether the other inputs are the same in any batch: what is so in a batch of two is so in all."""
+        return all(flow.is_constant for index, flow in enumerate(inputs) if index != at)
 
     def _known(self, operation: Operation, value: bool) -> _Flow:
         return _Flow(f"{operation.name}:0", known=value)

@@ -48,8 +48,8 @@ def build_buckets_axis(
     transform = model.signatures[TRANSFORM]
     dependencies = output_dependencies(transform)
     steps = find_step_tensors(transform, name, feature.type, low, high)
-    for output, references in steps.of_output.items():
-        if references and not dependencies[output].by_row:
+    for output, dependency in dependencies.items():
+        if output in steps.reached and not dependency.by_row:
             raise RefusedError(
                 f"{path}.buckets: the transformed feature {output!r} may depend on other rows than its own, so that no"
                 f" edge of {name} is certain; list values or give a step"
