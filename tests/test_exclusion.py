@@ -9,6 +9,7 @@ import pytest
 from configs.errors import JobError, RefusedError
 from transforms.space import exclusion
 from transforms.space.axes import Axis
+from transforms.space.blocks import BLOCK_ROWS
 from transforms.space.exclusion import Exclusion
 from transforms.space.input_space import InputSpace
 
@@ -54,6 +55,31 @@ def test_ranges_add_up(start, middle, condition):
         *found.included(middle, 24).positions,
     ] == found.included(start, 24).positions.tolist()
     assert found.included_count(0, 24) == 24 - found.excluded_count
+
+
+LINES = tuple(
+    Axis(name, "range", pa.table({name: pa.array(range(rows), pa.int64())})) for name, rows in (("i", 400), ("j", 1000))
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "share"),
+    [
+        (None, 6 * BLOCK_ROWS / 400_000),
+        ("i < 60", 5 * BLOCK_ROWS / 340_000),
+        ("i = 131 OR i = 399", 4 * BLOCK_ROWS / 398_000),
+        ("j = 3", 0.0),
+    ],
+)
+def test_share_of_rows_in_full_blocks(condition, share):
+    assert Exclusion(InputSpace(LINES, exclude=condition)).whole_share == share
+
+
+def test_share_of_rows_in_full_blocks_of_a_large_space_is_near():
+    axes = (Axis("h", "range", pa.table({"h": pa.array(range(1000), pa.int64())})), *LINES)
+    found = Exclusion(InputSpace(axes, exclude="h < 250 AND j = 3"))
+    assert found.whole_share == pytest.approx(0.75, abs=0.15)
+    assert found.whole_share == Exclusion(InputSpace(axes, exclude="h < 250 AND j = 3")).whole_share
 
 
 def test_enumerates_only_the_axes_that_the_condition_names():

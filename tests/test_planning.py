@@ -33,11 +33,11 @@ def test_plan_counts_exactly_and_estimates_from_the_engine(model_dir, tmp_path):
     assert (plan.cardinality, plan.excluded, plan.rows) == (300_000, 50_000, 250_000)
     assert (plan.blocks, plan.shards, plan.shard_blocks) == (5, 3, 2)
     assert plan.axes == (
-        PlannedAxis("city", "values", ("city",), 3, 2, 1.5),
+        PlannedAxis("city", "values", ("city",), 3, 2),
         PlannedAxis("area", "range", ("area",), 50_000, 50_000),
         PlannedAxis("rooms", "range", ("rooms",), 2, 2),
     )
-    assert (plan.exclude, plan.space_hash) == (SPACE.exclude, SPACE.digest())
+    assert (plan.exclude, plan.space_hash, plan.factor) == (SPACE.exclude, SPACE.digest(), 1.0)
     assert plan.seconds > 0
     engine = make_engine(SPACE, model_dir, TYPES, OUTPUTS)
     shard = ShardRange(0, 1, 0, 5, 0, 300_000)
@@ -47,6 +47,15 @@ def test_plan_counts_exactly_and_estimates_from_the_engine(model_dir, tmp_path):
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     with pytest.raises(ForetableError, match=r"plan\.json: another version of foretable wrote it"):
         Plan.from_json(plan.to_json() | {"format": 0})
+
+
+def test_plan_says_what_classes_save_of_the_whole_table(model_dir):
+    cities = Axis("city", "values", pa.table({"city": [f"c{i}" for i in range(12)]}))
+    space = InputSpace((cities, AREA, ROOMS), ("city", "area", "rooms"), "city = 'c11' AND rooms = 7")
+    plan = make_plan(space, model_dir, FEATURES, OUTPUTS, shard_blocks=2, max_points=2_000_000)
+    assert plan.axes[0] == PlannedAxis("city", "values", ("city",), 12, 1, 12.0)
+    whole = 16 * BLOCK_ROWS / 1_150_000
+    assert plan.factor == pytest.approx(1 / (1 - whole + 1 / 12))
 
 
 def test_bytes_of_a_larger_space_are_near_what_it_fills(model_dir, tmp_path):

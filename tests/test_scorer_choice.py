@@ -113,6 +113,21 @@ def test_classes_collapse_what_the_graph_cannot_tell_apart(bucket_model, space):
         assert_serves(bucket_model, engine, start, min(start + BLOCK_ROWS, space.cardinality))
 
 
+@pytest.mark.parametrize(
+    ("exclude", "factor"),
+    [
+        (None, 151_284 / (151_284 - 2 * BLOCK_ROWS)),
+        ("word = 'a'", 126_070 / (126_070 - BLOCK_ROWS)),
+        ("count = 3", 1.0),
+    ],
+)
+def test_classes_save_only_in_blocks_without_excluded_points(bucket_model, exclude, factor):
+    space = InputSpace(SPACES[0].axes, SPACES[0].column_names, exclude)
+    choice = choose_scorer(space, bucket_model, TYPES, OUTPUTS)
+    assert isinstance(choice.scorer, ClassScorer if factor > 1 else FactoredScorer)
+    assert choice.factor == pytest.approx(factor, rel=0.01)
+
+
 def test_switches_and_what_is_reported(bucket_model):
     space = SPACES[0]
     assert isinstance(choose_scorer(space, bucket_model, TYPES, OUTPUTS, factoring=False).scorer, ServingScorer)

@@ -70,9 +70,12 @@ def print_plan(plan: dict[str, Any]) -> None:
         computed = once if feature["tabulated"] else "for every row"
         features.add_row(feature["name"], ", ".join(feature["features"]), computed)
     excluded = {"excluded": f"{plan['excluded']:,} by {plan['exclude']}"} if plan["exclude"] else {}
+    factor = plan.get("factor", 1)
+    scored = {"scored": f"at most 1 in {factor:.3g} rows: classes are for blocks without excluded points"}
     totals = {
         "points": f"{plan['cardinality']:,}",
         **excluded,
+        **(scored if excluded and factor > 1 else {}),
         "rows": f"{plan['rows']:,}; blocks: {plan['blocks']:,}; shards: {plan['shards']:,}",
         "bytes": f"about {bytes_text(plan['bytes'])}",
         "seconds": f"about {seconds_text(plan['seconds'])} on this machine",

@@ -36,6 +36,7 @@ class Engine:
         outputs: of the scorer.
         transformed: what the network takes, as far as that is known.
         classes: of each axis's rows, as far as they are known.
+        factor: of `ScorerChoice`.
     """
 
     space: InputSpace
@@ -44,6 +45,7 @@ class Engine:
     outputs: tuple[Output, ...]
     transformed: tuple[TransformedFeature, ...] = ()
     classes: tuple[AxisClasses, ...] = ()
+    factor: float = 1.0
 
     def score_range(self, start: int, stop: int) -> pa.RecordBatch:
         """The table's rows for the points `[start, stop)`, but for the excluded ones.
@@ -90,8 +92,9 @@ def make_engine(
     if foreign is not None:
         scorer = ForeignScorer(model_dir, foreign, features, outputs, space)
         return Engine(space, Exclusion(space), scorer, tuple(outputs))
-    choice = choose_scorer(space, model_dir, features, outputs, factoring, classes)
-    return Engine(space, Exclusion(space), choice.scorer, tuple(outputs), choice.transformed, choice.classes)
+    exclusion = Exclusion(space)
+    choice = choose_scorer(space, model_dir, features, outputs, factoring, classes, exclusion)
+    return Engine(space, exclusion, choice.scorer, tuple(outputs), choice.transformed, choice.classes, choice.factor)
 
 
 @dataclasses.dataclass(frozen=True)

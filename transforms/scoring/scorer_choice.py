@@ -20,6 +20,7 @@ from transforms.scoring.classes import MIN_FACTOR, AxisClasses, ClassScorer, fin
 from transforms.scoring.factoring import FactoredScorer, transformed_features
 from transforms.scoring.serving import PREDICT_TRANSFORMED, TRANSFORM, Scorer, ServingScorer, load_model
 from transforms.space.blocks import BLOCK_ROWS
+from transforms.space.exclusion import Exclusion
 from transforms.space.input_space import InputSpace, Points
 
 _LOGGER = logging.getLogger(__name__)
@@ -50,11 +51,13 @@ class ScorerChoice:
     Attributes:
         transformed: what the network takes; empty where the model is scored as it is served.
         classes: of each axis's rows; empty where every point is scored.
+        factor: rows of the table for each that is scored, at least; 1 where every one is.
     """
 
     scorer: Scorer
     transformed: tuple[TransformedFeature, ...] = ()
     classes: tuple[AxisClasses, ...] = ()
+    factor: float = 1.0
 
 
 def choose_scorer(
@@ -64,6 +67,7 @@ def choose_scorer(
     outputs: Sequence[Output],
     factoring: bool = True,
     classes: bool = True,
+    exclusion: Exclusion | None = None,
 ) -> ScorerChoice:
     """The fastest scorer that says what the serving signature says; logs why, where that is not the fastest there is.
 
@@ -71,6 +75,7 @@ def choose_scorer(
         model_dir: a local folder.
         factoring: whether transformed features may be tabulated; without, rows have no classes either.
         classes: whether rows that the transform graph cannot tell apart may be scored once.
+        exclusion: of the space, if it is made already.
 
     Raises:
         ForetableError: the model's serving signature is not one for these features and outputs.
@@ -107,10 +112,18 @@ def choose_scorer(
     scorer = ClassScorer(factored, space, axis_classes, kept_rows=_kept_rows(outputs))
     if space.cardinality < BLOCK_ROWS or math.prod(scorer.factors) < MIN_FACTOR:
         return ScorerChoice(factored, transformed, axis_classes)
+    whole_share = (exclusion or Exclusion(space)).whole_share
+    # All combinations are scored in any case, and so are the blocks that classes are not for.
+    factor = 1 / (1 - whole_share + 1 / math.prod(scorer.factors))
+    if factor < MIN_FACTOR:
+        _LOGGER.info(
+            "%.0f %% of rows are in full blocks, too few for classes: every point is scored", 100 * whole_share
+        )
+        return ScorerChoice(factored, transformed, axis_classes)
     if not _is_by_row(model, factored, probe):
         _LOGGER.warning("%s: a row's predictions depend on the rows beside it: every point is scored", model_dir)
         return ScorerChoice(factored, transformed, axis_classes)
-    return ScorerChoice(scorer, transformed, axis_classes)
+    return ScorerChoice(scorer, transformed, axis_classes, factor)
 
 
 def _is_by_row(model: Any, scorer: Scorer, probe: Points) -> bool:

@@ -4,18 +4,20 @@ Only the axes that the condition names are enumerated: for most spaces that is a
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from configs.errors import JobError, RefusedError
+from transforms.space.blocks import BLOCK_ROWS, block_count
 from transforms.space.input_space import InputSpace, Points
 from transforms.sql import evaluate_expression, referenced_columns
 
 MAX_TABULATED = 1 << 24
 _CHUNK_ROWS = 1 << 20
+_SAMPLED_BLOCKS = 64
 
 
 class Exclusion:
@@ -79,6 +81,22 @@ class Exclusion:
         return sum(
             len(self.included(first, min(first + _CHUNK_ROWS, stop))) for first in range(start, stop, _CHUNK_ROWS)
         )
+
+    @functools.cached_property
+    def whole_share(self) -> float:
+        """Share of the table's rows that lie in full blocks without excluded points.
+
+        Exact where nothing is excluded or blocks are few; else of some blocks drawn at random, always the same ones.
+        """
+        full, cardinality = self._space.cardinality // BLOCK_ROWS, self._space.cardinality
+        if self._space.exclude is None:
+            return full * BLOCK_ROWS / cardinality
+        blocks: Sequence[int] = range(block_count(cardinality))
+        if len(blocks) > _SAMPLED_BLOCKS:
+            blocks = np.random.default_rng(0).choice(full, _SAMPLED_BLOCKS, replace=False).tolist()
+        starts = [block * BLOCK_ROWS for block in blocks]
+        rows = [self.included_count(start, min(start + BLOCK_ROWS, cardinality)) for start in starts]
+        return rows.count(BLOCK_ROWS) * BLOCK_ROWS / max(sum(rows), 1)
 
     def _mask(self, points: Points) -> np.ndarray:
         if self._space.exclude is None:

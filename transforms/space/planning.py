@@ -31,7 +31,7 @@ class PlannedAxis:
 
     Attributes:
         classes: of its rows, if the model shows how it transforms: those of a class have the same predictions.
-        factor: rows for each that is scored, 1 where every one is.
+        factor: rows for each that is scored in a full block without excluded points, 1 where every one is.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Plan:
         space_hash: digest of the space.
         columns: of the prediction table, in order.
         transformed: what the network takes and what that depends on; empty if the model does not show it.
+        factor: rows of the table for each that is scored, at least; 1 where every one is.
     """
 
     cardinality: int
@@ -72,6 +73,7 @@ class Plan:
     space_hash: str
     columns: tuple[TableColumn, ...]
     transformed: tuple[TransformedFeature, ...] = ()
+    factor: float = 1.0
     block_rows: int = BLOCK_ROWS
     format: int = FORMAT
 
@@ -141,6 +143,7 @@ def make_plan(
         space_hash=space.digest(),
         columns=columns,
         transformed=engine.transformed,
+        factor=engine.factor,
     )
 
 
