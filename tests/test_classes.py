@@ -1,6 +1,8 @@
 """Classes: rows are one class where every table holds the same bytes, and to expand what was scored loses nothing."""
 
+import concurrent.futures
 import threading
+import time
 
 import hypothesis
 import hypothesis.strategies as st
@@ -118,15 +120,36 @@ def test_threads_that_ask_for_the_same_batch_wait_for_one():
     assert behind.asked == [BATCH_ROWS]
 
 
-def test_a_failure_behind_is_every_callers():
+def test_a_failure_behind_is_that_of_all_who_wait_and_of_nobody_after():
     space = space_of((BATCH_ROWS, 2))
     classes = find_classes(space.shape, [AxisTable((0,), (BATCH_ROWS,), np.zeros(BATCH_ROWS))])
+    waiting = threading.Barrier(3)
 
-    class Broken:
+    class FailsOnce(Recorder):
         def score(self, points):
-            raise RuntimeError("no memory")
+            result = super().score(points)
+            if len(self.asked) == 1:
+                waiting.wait()
+                time.sleep(0.1)  # until the others wait for this batch
+                raise RuntimeError("no memory")
+            return result
 
-    scorer = ClassScorer(Broken(), space, classes, BATCH_ROWS)
-    for _ in range(2):
+    behind = FailsOnce(space, classes)
+    scorer = ClassScorer(behind, space, classes, BATCH_ROWS)
+    points = space.points_between(0, BATCH_ROWS)
+
+    def ask(is_first):
+        if not is_first:
+            waiting.wait()
         with pytest.raises(RuntimeError, match="no memory"):
-            scorer.score(space.points_between(0, BATCH_ROWS))
+            scorer.score(points)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
+        first = threads.submit(ask, True)
+        while not behind.asked:
+            time.sleep(0.001)
+        for asked in (first, *[threads.submit(ask, False) for _ in range(2)]):
+            asked.result()
+    assert behind.asked == [BATCH_ROWS]
+    assert scorer.score(points)["number"].tolist() == Recorder(space, classes).score(points)["number"].tolist()
+    assert behind.asked == [BATCH_ROWS] * 2

@@ -206,7 +206,10 @@ class ClassScorer:
         return result
 
     def _batch(self, batch: int) -> Mapping[str, np.ndarray]:
-        """Predictions for the combinations of one batch, scored by the first thread that asks."""
+        """Predictions for the combinations of one batch, scored by the first thread that asks.
+
+        A failure is that of all who wait for it. It is not kept: whoever asks next tries again.
+        """
         with self._lock:
             found = self._kept.get(batch)
             is_first = found is None
@@ -219,6 +222,9 @@ class ClassScorer:
             try:
                 found.set_result(self._score_batch(batch))
             except BaseException as error:
+                with self._lock:
+                    if self._kept.get(batch) is found:
+                        del self._kept[batch]
                 found.set_exception(error)
         return found.result()
 
