@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import importlib.metadata
 import json
 import os
 
@@ -12,6 +13,7 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 
 from configs.errors import ForetableError
+from transforms.scoring import shards
 from transforms.scoring.shard_records import ShardRecord
 from transforms.scoring.shards import Fingerprint, Manifest, TableColumn, check_shard, make_manifest, write_shard
 from transforms.space.blocks import ShardRange
@@ -78,6 +80,7 @@ def test_a_shard_holds_its_blocks_as_row_groups_of_plain_types(tmp_path):
         "space_hash": "space",
         "start": 131_072,
         "stop": 262_144,
+        "runtime": {"pyarrow": pa.__version__, "tensorflow": importlib.metadata.version("tensorflow")},
     }
 
 
@@ -118,6 +121,13 @@ def test_a_finished_shard_is_known_again(tmp_path):
 def test_a_shard_made_from_something_else_is_not(tmp_path, expected):
     write(tmp_path)
     assert check(tmp_path, **expected) is None
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "tensorflow"])
+def test_a_shard_made_by_another_version_is_not(tmp_path, monkeypatch, library):
+    write(tmp_path)
+    monkeypatch.setitem(shards._RUNTIME, library, "1.2.3")
+    assert check(tmp_path) is None
 
 
 def test_a_damaged_shard_is_not(tmp_path):

@@ -8,6 +8,7 @@ import concurrent.futures
 import dataclasses
 import errno
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -36,6 +37,8 @@ OUTPUT_TYPES: dict[OutputType, pa.DataType] = {
 }
 _METADATA_KEY = b"foretable"
 _READ_BYTES = 1 << 20
+# Another version of what computes and writes may round and encode otherwise. TensorFlow itself is not imported for it.
+_RUNTIME = {name: importlib.metadata.version(name) for name in ("pyarrow", "tensorflow")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,7 @@ def table_schema(columns: Iterable[TableColumn]) -> pa.Schema:
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """What a shard was made from, beside its range: an equal fingerprint means equal bytes."""
+    """What a shard was made from, beside its range: equal bytes, if TensorFlow and pyarrow are the same as well."""
 
     model_version: str
     transform_hash: str
@@ -206,7 +209,7 @@ def _is_expected(parquet: pq.ParquetFile, schema: pa.Schema, rows: int, metadata
 
 def _metadata(shard: ShardRange, fingerprint: Fingerprint) -> bytes:
     values = dataclasses.asdict(fingerprint) | {"format": FORMAT, "start": shard.start, "stop": shard.stop}
-    return json.dumps(values, sort_keys=True).encode()
+    return json.dumps(values | {"runtime": _RUNTIME}, sort_keys=True).encode()
 
 
 def _write_blocks(
