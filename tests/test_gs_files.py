@@ -172,7 +172,7 @@ def test_a_shard_of_something_else_is_written_anew(folder, change):
 
 
 def test_a_shard_that_is_not_there_is_not_there(folder):
-    assert check_shard(folder, SHARD, (), 4, None) is None
+    assert check_shard(folder, SHARD, (), lambda: 4, None) is None
 
 
 def test_no_record_is_kept_on_a_disk(tmp_path):

@@ -52,7 +52,7 @@ def write(directory, blocks=BLOCKS, fingerprint=FINGERPRINT):
 
 
 def check(directory, rows=4, fingerprint=FINGERPRINT, columns=COLUMNS, shard=SHARD):
-    return check_shard(str(directory), shard, columns, rows, fingerprint)
+    return check_shard(str(directory), shard, columns, lambda: rows, fingerprint)
 
 
 def test_a_shard_holds_its_blocks_as_row_groups_of_plain_types(tmp_path):
@@ -98,6 +98,19 @@ def test_excluded_blocks_leave_a_readable_shard(tmp_path, blocks):
     assert write(tmp_path, blocks).rows == rows
     assert pq.read_table(tmp_path / SHARD.name).column_names == NAMES
     assert check(tmp_path, rows) is not None
+
+
+def test_rows_are_counted_only_where_a_shard_made_from_the_same_things_is_there(tmp_path):
+    counts = iter([4])
+
+    def check_counting(fingerprint=FINGERPRINT):
+        return check_shard(str(tmp_path), SHARD, COLUMNS, lambda: next(counts), fingerprint)
+
+    assert check_counting() is None
+    record = write(tmp_path)
+    assert check_counting(dataclasses.replace(FINGERPRINT, model_version="other")) is None
+    assert check_counting() == record
+    assert next(counts, None) is None
 
 
 def test_a_finished_shard_is_known_again(tmp_path):

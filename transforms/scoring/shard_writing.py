@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 from transforms.scoring.engine import Engine
@@ -29,8 +30,8 @@ class ShardWriter:
 
     def finished(self, shard: ShardRange) -> ShardRecord | None:
         """The record of a shard that is whole and made from the same things, if it is there."""
-        rows = self.engine.exclusion.included_count(shard.start, shard.stop)
-        return check_shard(self.predictions_dir, shard, self.columns, rows, self.fingerprint)
+        count_rows = functools.partial(self.engine.exclusion.included_count, shard.start, shard.stop)
+        return check_shard(self.predictions_dir, shard, self.columns, count_rows, self.fingerprint)
 
     def write(self, shard: ShardRange) -> ShardRecord:
         """Scores and writes a shard; what is there of it is replaced."""

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -171,12 +171,19 @@ def write_shard(
 
 
 def check_shard(
-    directory: str, shard: ShardRange, columns: Iterable[TableColumn], rows: int, fingerprint: Fingerprint
+    directory: str,
+    shard: ShardRange,
+    columns: Iterable[TableColumn],
+    count_rows: Callable[[], int],
+    fingerprint: Fingerprint,
 ) -> ShardRecord | None:
     """The record of the shard that is already there, if it is whole and made from the same things; else None.
 
     Holds its footer against what is expected. Then reads all of it, and holds its pages against their checksums; in an
     object store, which keeps checksums itself, a record kept beside the shard spares that.
+
+    Args:
+        count_rows: asked for the rows that it has to have, where a shard made from the same things is there.
     """
     path = FileSystems.join(directory, shard.name)
     if not FileSystems.exists(path):
@@ -185,7 +192,10 @@ def check_shard(
         record = kept_record(path)
         with open_raw(path) as file:
             with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-                if not _is_expected(parquet, table_schema(columns), rows, _metadata(shard, fingerprint)):
+                if not _is_expected(parquet, table_schema(columns), _metadata(shard, fingerprint)):
+                    return None
+                rows = count_rows()
+                if parquet.metadata.num_rows != rows:
                     return None
                 if record is not None:
                     return record
@@ -201,10 +211,9 @@ def check_shard(
     return ShardRecord(shard.name, shard.first_block, shard.blocks, rows, size, digest.hexdigest())
 
 
-def _is_expected(parquet: pq.ParquetFile, schema: pa.Schema, rows: int, metadata: bytes) -> bool:
-    if (parquet.metadata.metadata or {}).get(_METADATA_KEY) != metadata or parquet.metadata.num_rows != rows:
-        return False
-    return bool(parquet.schema_arrow.equals(schema))
+def _is_expected(parquet: pq.ParquetFile, schema: pa.Schema, metadata: bytes) -> bool:
+    is_same = (parquet.metadata.metadata or {}).get(_METADATA_KEY) == metadata
+    return is_same and bool(parquet.schema_arrow.equals(schema))
 
 
 def _metadata(shard: ShardRange, fingerprint: Fingerprint) -> bytes:
