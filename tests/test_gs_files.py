@@ -155,6 +155,25 @@ def test_a_shard_without_its_record_is_read_and_hashed(folder):
     assert check(folder) == written
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"record": {"name": "a"}, "checksum": "b"}',
+        b'{"record": {}}',
+        b'{"record": 1}',
+    ],
+)
+def test_a_shard_beside_something_that_is_no_record_is_read_and_hashed(folder, content):
+    written = write(folder)
+    storage.write_bytes(f"{folder}/{SHARD.name}.json", content)
+    assert check(folder) == written
+
+
 def test_a_record_speaks_of_the_object_that_was_written_and_no_other(folder):
     write(folder)
     content = bytearray(storage.read_bytes(f"{folder}/{SHARD.name}"))

@@ -42,12 +42,17 @@ def keep_record(path: str, record: ShardRecord) -> None:
 
 
 def kept_record(path: str) -> ShardRecord | None:
-    """The record of the shard that is at `path` now; None if none is kept, or it was of another one."""
+    """The record of the shard that is at `path` now; None if none is kept, or is of another shard, or is no record."""
     if is_local(path) or not FileSystems.exists(_record_path(path)):
         return None
     with open_raw(_record_path(path)) as file:
-        kept = json.loads(file.read())
-    return ShardRecord(**kept["record"]) if kept["checksum"] == FileSystems.checksum(path) else None
+        content = file.read()
+    try:
+        kept = json.loads(content)
+        record, checksum = ShardRecord(**kept["record"]), kept["checksum"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return record if checksum == FileSystems.checksum(path) else None
 
 
 def _record_path(path: str) -> str:
