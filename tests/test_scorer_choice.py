@@ -10,6 +10,7 @@ import pytest
 from random_models import FEATURES, KINDS, OUTPUTS, TYPES, Recipe, save_random_model
 
 from transforms.columns import graph_inputs
+from transforms.scoring import axis_tables
 from transforms.scoring.classes import ClassScorer
 from transforms.scoring.engine import make_engine
 from transforms.scoring.factoring import FactoredScorer
@@ -146,6 +147,18 @@ def test_what_mixes_the_batch_is_not_tabulated(tmp_path):
     assert {f.name: f.tabulated for f in choice.transformed} == {"largest_in_batch": False, "vocabulary": True}
     assert [len(found) for found in choice.classes] == list(SPACES[0].shape)
     assert isinstance(choice.scorer, FactoredScorer)
+
+
+def test_what_would_fill_the_memory_is_not_tabulated(tmp_path, monkeypatch):
+    model_dir = save_random_model(str(tmp_path), Recipe(("one_hot", "vocabulary"), (4,), "relu"))
+    # 6 words, told apart by six floats of four bytes or one integer of eight.
+    for most, expected in ((144, {"one_hot", "vocabulary"}), (143, {"vocabulary"}), (47, set())):
+        monkeypatch.setattr(axis_tables, "MAX_TABLE_BYTES", most)
+        choice = choose_scorer(SPACES[0], model_dir, TYPES, OUTPUTS, classes=False)
+        assert {feature.name for feature in choice.transformed if feature.tabulated} == expected
+        assert isinstance(choice.scorer, FactoredScorer if expected else ServingScorer)
+        engine = make_engine(SPACES[0], model_dir, TYPES, OUTPUTS, classes=False)
+        assert_serves(model_dir, engine, 0, BLOCK_ROWS)
 
 
 def test_a_network_that_mixes_the_batch_has_no_classes(tmp_path, monkeypatch, caplog):

@@ -18,6 +18,8 @@ from transforms.space.blocks import BLOCK_ROWS
 from transforms.space.input_space import InputSpace
 
 MAX_COMBINATIONS = 1 << 20
+MAX_TABLE_BYTES = 1 << 28
+STRING_BYTES = 64  # of a bytes object, about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +43,29 @@ def axes_of(dependency: Dependency, space: InputSpace) -> tuple[int, ...]:
     return tuple(index for index, axis in enumerate(space.axes) if features & set(axis.inputs.column_names))
 
 
-def tabulated_axes(dependencies: Mapping[str, Dependency], space: InputSpace) -> dict[str, tuple[int, ...]]:
-    """The outputs to tabulate, with the axes that they depend on: those with a table that is small beside the space."""
+def tabulated_axes(
+    transform: Any, dependencies: Mapping[str, Dependency], space: InputSpace
+) -> dict[str, tuple[int, ...]]:
+    """The outputs to tabulate, with the axes that they depend on: those with a table that is small beside the space.
+
+    Args:
+        transform: the model's `transform` signature.
+        dependencies: of the outputs in question.
+    """
     found = {}
     for name, dependency in dependencies.items():
         axes = axes_of(dependency, space)
         combinations = math.prod(space.shape[axis] for axis in axes)
         is_small = combinations <= BLOCK_ROWS or 4 * combinations <= min(4 * MAX_COMBINATIONS, space.cardinality)
-        if dependency.by_row and is_small:
+        fits = combinations * _row_bytes(transform.structured_outputs[name]) <= MAX_TABLE_BYTES
+        if dependency.by_row and is_small and fits:
             found[name] = axes
     return found
+
+
+def _row_bytes(spec: Any) -> int:
+    """Bytes of an output's row; where a dimension is not known, of one value."""
+    return (spec.shape[1:].num_elements() or 1) * (spec.dtype.size or STRING_BYTES)
 
 
 def tabulate(

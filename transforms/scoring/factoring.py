@@ -45,7 +45,7 @@ class FactoredScorer:
             serving: scores the batches of another size than `batch_rows`, if a table does not hold for them.
         """
         transform = model.signatures[TRANSFORM]
-        axes_by_output = tabulated_axes(dependencies, space)
+        axes_by_output = tabulated_axes(transform, dependencies, space)
         self.tables = tabulate(transform, axes_by_output, space, features)
         self.untabulated = tuple(name for name in dependencies if name not in axes_by_output)
         self._outputs = tuple(outputs)

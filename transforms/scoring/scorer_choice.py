@@ -15,7 +15,7 @@ import numpy as np
 from configs.features import ColumnType
 from configs.outputs import Output
 from transforms.graphs.dependencies import output_dependencies
-from transforms.scoring.axis_tables import axes_of, tabulated_axes
+from transforms.scoring.axis_tables import STRING_BYTES, axes_of, tabulated_axes
 from transforms.scoring.classes import MIN_FACTOR, AxisClasses, ClassScorer, find_classes
 from transforms.scoring.factoring import FactoredScorer, transformed_features
 from transforms.scoring.serving import PREDICT_TRANSFORMED, TRANSFORM, Scorer, ServingScorer, load_model
@@ -25,7 +25,6 @@ from transforms.space.input_space import InputSpace, Points
 
 _LOGGER = logging.getLogger(__name__)
 _KEPT_BYTES = 1 << 26
-_STRING_BYTES = 64  # of a bytes object, about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +90,7 @@ def choose_scorer(
     found = output_dependencies(model.signatures[TRANSFORM])
     dependencies = {name: found[name] for name in names}
     axes = {name: axes_of(dependency, space) for name, dependency in dependencies.items()}
-    tabulated = tabulated_axes(dependencies, space)
+    tabulated = tabulated_axes(model.signatures[TRANSFORM], dependencies, space)
     transformed = tuple(
         TransformedFeature(
             name, dependency.features, tuple(space.axes[axis].name for axis in axes[name]), name in tabulated
@@ -163,5 +162,5 @@ def _bits(values: np.ndarray) -> Any:
 
 def _kept_rows(outputs: Sequence[Output]) -> int:
     """Rows of predictions that take no more than `_KEPT_BYTES`."""
-    row_bytes = sum((_STRING_BYTES if output.type == "string" else 8) * len(output.columns) for output in outputs)
+    row_bytes = sum((STRING_BYTES if output.type == "string" else 8) * len(output.columns) for output in outputs)
     return _KEPT_BYTES // row_bytes
