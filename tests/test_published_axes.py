@@ -14,6 +14,7 @@ from beam_jobs.commands.reading import write_query
 from beam_jobs.lookup import Fault, Hit, Miss, find
 from beam_jobs.published_axes import PublishedAxis, interval_text, read_axes
 from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
+from beam_jobs.warehouses.key_query import key_query
 from configs.errors import JobError, RefusedError
 from transforms.scoring.shards import TableColumn
 
@@ -170,6 +171,30 @@ def test_sql_answers_its_example_and_any_other_key(published):
         assert row["weight"] == found.row["weight"]
     (row,) = published.query(sql.replace(key, "SELECT 'x' AS sex, 60 AS age, 1 AS siblings, 38 AS weeks")).to_pylist()
     assert row["weight"] is None
+
+
+@pytest.mark.parametrize("edge", [20.0, 0.0, 2.0**25, 1e30, -(2.0**26), 1e-20, float("inf")])
+def test_sql_and_lookup_agree_about_numbers_beside_an_edge(tmp_path, edge):
+    edge = float(np.float32(edge))
+    axes = {"age": {"age_from": [None, edge], "age_to": [edge, None]}, "weeks": {"weeks": [38.0]}}
+    columns = tuple(column for column in TABLE_COLUMNS if column.name in ("weeks", "age_from", "age_to", "weight"))
+    warehouse = DuckDBWarehouse(str(tmp_path / "natality.duckdb"))
+    publish(warehouse, make_night(tmp_path, axes=axes, columns=columns, intervals_of=("age",)))
+
+    def find_weight(age):
+        return find(warehouse, "natality", {"age": repr(age), "weeks": "38"}).row["weight"]
+
+    first, _ = sorted(warehouse.query("FROM natality_predictions").to_pylist(), key=lambda row: row["age_to"] is None)
+    record = warehouse.current("natality")
+    sql = key_query(record, read_axes(record), first)
+    (row,) = warehouse.query(sql).to_pylist()
+    assert (row["weight"], find_weight(row["age"])) == (first["weight"],) * 2
+    key = sql[sql.index("SELECT CAST") : sql.index("\n)")]
+    below, above = (float(np.nextafter(np.float32(edge), np.float32(side))) for side in (-np.inf, np.inf))
+    for age in (below, edge, above, -1e-40, 1e-40, -2e-38):
+        other = f"SELECT CAST('{age!r}' AS FLOAT) AS age, CAST(38 AS DOUBLE) AS weeks"
+        (row,) = warehouse.query(sql.replace(key, other)).to_pylist()
+        assert row["weight"] == find_weight(age), age
 
 
 def test_verification_proves_intervals_too(tmp_path):

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from beam_jobs.published_axes import PublishedAxis
 from beam_jobs.warehouses.base import NightRecord, Value
 from beam_jobs.warehouses.dialects import BigQueryDialect, Dialect
@@ -64,6 +66,7 @@ class BigQueryKeys(DuckDBKeys):
 
 
 _SPLITTER = 2**29 + 1  # 53 bits of a FLOAT64 less the 24 of a FLOAT32
+_SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 DUCKDB_KEYS = DuckDBKeys()
 
 
@@ -129,13 +132,18 @@ def _inside(row: Mapping[str, Value], feature: str) -> Value:
         return None
     if low is not None:
         return low
-    return high - 1 if isinstance(high, float | int) else 0
+    if isinstance(high, float):
+        return min(high - 1, float(np.nextafter(np.float32(high), np.float32(-np.inf))))
+    return high - 1 if isinstance(high, int) else 0
 
 
 def _in_interval(axis: PublishedAxis, keys: DuckDBKeys, is_float: bool) -> list[str]:
     asked = f"k.{keys.sql.quote(axis.intervals_of or '')}"
     seen = keys.as_float32(asked) if is_float else asked
     low, high, is_missing = (f"p.{keys.sql.quote(name)}" for name in interval_columns(axis.intervals_of or ""))
+    if is_float and any(0 in bounds[:2] for bounds in axis.interval_rows()):
+        # TensorFlow takes what is nearer to zero for zero, which only an edge there tells apart.
+        seen = f"CASE WHEN ABS({seen}) < {_SMALLEST_NORMAL!r} THEN 0 ELSE {seen} END"
     conditions = [f"({low} IS NULL OR {low} <= {seen})", f"({high} IS NULL OR {seen} < {high})"]
     if len(axis.table.column_names) > 2:
         # The row of the missing value has no bounds, as has the whole line.
