@@ -18,7 +18,10 @@ from benchmarks.scoring import every_cell, expect_rate, rows_in_time
 from benchmarks.spaces import SIZES, make_space
 from benchmarks.work import Work
 from transforms.columns import graph_inputs
+from transforms.scoring.classes import ClassScorer
+from transforms.scoring.engine import make_engine
 from transforms.scoring.serving import load_model
+from transforms.space.blocks import BLOCK_ROWS
 
 POINTS = 2_000
 LOOPS = tuple(name for name in PATHS if name.startswith("bare_loop"))
@@ -98,6 +101,30 @@ def check_table(path, work, expected):
     table, wanted = table.sort_by(keys), expected.sort_by(keys)
     assert table.drop_columns("weight_pounds").equals(wanted.drop_columns("weight_pounds"))
     np.testing.assert_allclose(table["weight_pounds"].to_numpy(), wanted["weight_pounds"].to_numpy(), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_every_way_of_the_engine_fills_more_than_a_block_alike(tmp_path):
+    """Classes are for full blocks only, of which the small table above has none."""
+    models.build(models.MODELS["buckets"], str(tmp_path / "model"))
+    model, space = models.load_built_model("buckets", str(tmp_path / "model")), make_space("buckets", 100_000)
+    types = {name: feature.type for name, feature in model.features.items()}
+    engine = make_engine(space, model.model_dir, types, model.outputs)
+    assert isinstance(engine.scorer, ClassScorer)
+    signature = load_model(model.model_dir).signatures["serving_default"]
+    expected = [
+        signature(**graph_inputs(space.columns(np.arange(*bounds)), types))["weight_pounds"].numpy()
+        for bounds in ((0, BLOCK_ROWS), (BLOCK_ROWS, 100_000))
+    ]
+    keys = [(key, "ascending") for key in space.column_names]
+    wanted = pa.table(space.columns(np.arange(100_000)))
+    wanted = wanted.append_column("weight_pounds", pa.array(np.concatenate(expected))).sort_by(keys)
+    for name in ("engine_columnar", "engine_factored", "engine"):
+        (tmp_path / name).mkdir()
+        work = Work(model, space, rows=100_000, directory=str(tmp_path / name), processes=1)
+        assert PATHS[name].prepare(work)() == 100_000
+        found = pa.concat_tables(pq.read_table(path) for path in parquet_files(work.directory))
+        assert found.sort_by(keys).equals(wanted), name
 
 
 def test_a_cell_is_measured_in_a_process_of_its_own(directory, tmp_path):
