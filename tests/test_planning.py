@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from house_model import FEATURES, OUTPUTS, PRICE, TYPES, save_house_model
 
+from beam_jobs.commands.tables import print_plan
 from configs.errors import ForetableError, JobError, RefusedError
 from configs.features import Feature
 from configs.outputs import Output
@@ -49,13 +50,16 @@ def test_plan_counts_exactly_and_estimates_from_the_engine(model_dir, tmp_path):
         Plan.from_json(plan.to_json() | {"format": 0})
 
 
-def test_plan_says_what_classes_save_of_the_whole_table(model_dir):
+def test_plan_says_what_classes_save_of_the_whole_table(model_dir, capsys):
     cities = Axis("city", "values", pa.table({"city": [f"c{i}" for i in range(12)]}))
     space = InputSpace((cities, AREA, ROOMS), ("city", "area", "rooms"), "city = 'c11' AND rooms = 7")
     plan = make_plan(space, model_dir, FEATURES, OUTPUTS, shard_blocks=2, max_points=2_000_000)
     assert plan.axes[0] == PlannedAxis("city", "values", ("city",), 12, 1, 12.0)
     whole = 16 * BLOCK_ROWS / 1_150_000
     assert plan.factor == pytest.approx(1 / (1 - whole + 1 / 12))
+    print_plan(plan.to_json())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"scored at most 1 in {plan.factor:.3g} rows: classes are for blocks without excluded points" in printed
 
 
 def test_bytes_of_a_larger_space_are_near_what_it_fills(model_dir, tmp_path):
