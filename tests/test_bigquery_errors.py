@@ -53,6 +53,12 @@ ERRORS = {
         ForetableError,
         "ask the project's owner for roles/bigquery.dataEditor",
     ),
+    "one without a line of its own": (
+        exceptions.Forbidden("Access Denied: Dataset p:d: Permission bigquery.datasets.update denied on dataset p:d"),
+        ForetableError,
+        "permission denied: bigquery.datasets.update (Access Denied: Dataset p:d: Permission bigquery.datasets.update "
+        "denied on dataset p:d); ask the project's owner for roles/bigquery.dataEditor",
+    ),
     "objects": (
         exceptions.Forbidden("Access Denied: sa@p does not have storage.objects.get access to the object."),
         ForetableError,

@@ -85,7 +85,7 @@ def _denied(resource: str, text: str) -> str:
     found = _PERMISSION.search(text)
     if found is None:
         return f"{resource}: permission denied ({text}); ask the project's owner for roles/bigquery.dataEditor"
-    role = next(role for start, role in _ROLES.items() if found[0].startswith(start) or start == "storage.")
+    role = next((role for start, role in _ROLES.items() if found[0].startswith(start)), "roles/bigquery.dataEditor")
     return f"{resource}: permission denied: {found[0]} ({text}); ask the project's owner for {role}"
 
 
