@@ -8,16 +8,18 @@ import threading
 
 import apache_beam
 import pytest
-from conftest import NATALITY, ROOT
+from conftest import FIRST_DATE, NATALITY, ROOT, ListedConsole
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from google.cloud.aiplatform_v1 import types
+from twins import dataflow as dataflow_twin
 from twins.dataflow import dataflow_server
 from typer.testing import CliRunner
 
 import beam_jobs
 from beam_jobs import endpoints
 from beam_jobs.cli import app
+from beam_jobs.dataflow.runner import job_name
 from beam_jobs.doctor import cloud as cloud_checks
 from beam_jobs.doctor import machine
 from beam_jobs.doctor import vertex as vertex_checks
@@ -25,6 +27,8 @@ from beam_jobs.doctor.examination import examine
 from beam_jobs.doctor.findings import Finding
 from beam_jobs.doctor.locations import location_checks, vertex_location_checks
 from beam_jobs.doctor.permissions import STORAGE, needed_permissions
+from beam_jobs.night import Night
+from beam_jobs.pipelines import Step
 from beam_jobs.vertex import service as vertex_service
 from beam_jobs.vertex.service import VertexService
 from configs.cloud import DataflowRunner
@@ -326,11 +330,15 @@ class TestOnTheVertexTwin:
 
 class TestOnTheTwins:
     @pytest.fixture(scope="class")
-    def settings(self, cloud, tmp_path_factory):
+    def dataflow(self, cloud, tmp_path_factory):
         with dataflow_server(tmp_path_factory.mktemp("dataflow"), cloud.storage, cloud.environment) as twin:
-            image = f"region-docker.pkg.dev/proj/r/foretable:{TAG}"
-            runner = f"runner={{kind: dataflow, project: proj, region: us-central1, sdk_container_image: '{image}'}}"
-            yield [*cloud.overrides(dataflow=twin.endpoint), runner]
+            yield twin
+
+    @pytest.fixture(scope="class")
+    def settings(self, cloud, dataflow):
+        image = f"region-docker.pkg.dev/proj/r/foretable:{TAG}"
+        runner = f"runner={{kind: dataflow, project: proj, region: us-central1, sdk_container_image: '{image}'}}"
+        return [*cloud.overrides(dataflow=dataflow.endpoint), runner]
 
     def test_a_healthy_job(self, settings):
         report = report_on(*settings)
@@ -350,6 +358,25 @@ class TestOnTheTwins:
         status, found = by_check(report)["workspace"]
         assert status == "fail"
         assert "no-such-bucket" in found
+
+    def test_only_this_jobs_own_runs_are_left(self, settings, dataflow):
+        """Of jobs whose names start with this one's, each would be cancelled with the command that is told."""
+        night = Night.of(load_job(NATALITY, settings), NATALITY, FIRST_DATE, ListedConsole())
+        steps = (Step("ingest", None, ""), Step("precompute", None, "", version="v"), Step("traffic", None, ""))
+        ours = [job_name(night, step, attempt) for step in steps for attempt in (1, 2)]
+        theirs = [name.replace("natality", f"natality-{more}") for name in ours for more in ("real", "ingest")]
+        for index, name in enumerate([*ours, *theirs]):
+            place = {"id": str(index), "name": name, "projectId": "proj", "location": "us-central1"}
+            dataflow.jobs[name] = dataflow_twin.Job(place | {"currentState": "JOB_STATE_RUNNING"})
+        try:
+            found = [finding for finding in report_on(*settings)["findings"] if finding["check"] == "leftovers"]
+        finally:
+            dataflow.jobs.clear()
+        told = {finding["found"]: finding["mend"] for finding in found if finding["status"] == "warn"}
+        assert told == {
+            f"Dataflow job {name} still runs": f"gcloud dataflow jobs cancel {index} --project=proj --region=us-central1"
+            for index, name in enumerate(ours)
+        }
 
     def test_a_table_that_nobody_names(self, settings, cloud):
         job = load_job(NATALITY, settings)

@@ -97,9 +97,12 @@ def runner_checks(job: Job, job_file: str) -> Iterator[Finding]:
     run = RunDirectory(job_folder(job), datetime.datetime.now(datetime.UTC).date(), "doctor")
     options = PipelineOptions(dataflow_options(Night(job, job_file, run, Console()), runner, "doctor", "doctor"))
     service = DataflowService(options)
-    active = service.active(f"foretable-{job.name.replace('_', '-')}-")
+    prefix = f"foretable-{job.name.replace('_', '-')}-"
+    # Another job's name may start with all of this one's: behind ours come the step and the run's id, nothing else.
+    ours = re.compile(rf"{re.escape(prefix)}[a-z]+-[0-9a-f]{{12}}(-[0-9a-f]{{8}})?(-\d+)?")
+    active = service.active(prefix)
     yield Finding("runner", "ok", f"Dataflow in {runner.project}, {runner.region} answers")
-    for left in active:
+    for left in [found for found in active if ours.fullmatch(found.name)]:
         yield Finding("leftovers", "warn", f"Dataflow job {left.name} still runs", service.cancel_command(left.id))
     yield from image_checks(runner)
 
