@@ -1,5 +1,6 @@
 """The doctor finds what would end a job, says how to mend it, and lets a healthy one through."""
 
+import concurrent.futures
 import contextlib
 import http.server
 import json
@@ -7,11 +8,14 @@ import sys
 import threading
 
 import apache_beam
+import grpc
 import pytest
+from bigquery_tables import BigQuery
 from conftest import FIRST_DATE, NATALITY, ROOT, ListedConsole
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from google.cloud.aiplatform_v1 import types
+from google.cloud.bigquery_storage_v1.types import CreateReadSessionRequest, ReadSession
 from twins import dataflow as dataflow_twin
 from twins.dataflow import dataflow_server
 from typer.testing import CliRunner
@@ -26,13 +30,15 @@ from beam_jobs.doctor import vertex as vertex_checks
 from beam_jobs.doctor.examination import examine
 from beam_jobs.doctor.findings import Finding
 from beam_jobs.doctor.locations import location_checks, vertex_location_checks
-from beam_jobs.doctor.permissions import STORAGE, needed_permissions
+from beam_jobs.doctor.permissions import PUBLISHING, STORAGE, needed_permissions
 from beam_jobs.night import Night
 from beam_jobs.pipelines import Step
+from beam_jobs.sources import sources_of
 from beam_jobs.vertex import service as vertex_service
 from beam_jobs.vertex.service import VertexService
 from configs.cloud import DataflowRunner
 from configs.loading import load_job
+from configs.sources import BigQuerySource
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 TAG = f"{beam_jobs.__version__}-py{PYTHON}-beam{apache_beam.__version__}"
@@ -378,6 +384,18 @@ class TestOnTheTwins:
             for index, name in enumerate(ours)
         }
 
+    def test_beams_own_bucket(self, settings, cloud):
+        """It may be another than the workspace's."""
+        job = load_job(NATALITY, settings)
+        bucket = job.workspace.split("/")[2]
+        same = {
+            finding["found"] for finding in report_on(*settings, f"runner.temp_location=gs://{bucket}/temp")["findings"]
+        }
+        assert not any("temp_location" in found for found in same)
+        found = by_check(report_on(*settings, "runner.temp_location=gs://no-such-bucket/temp"))
+        assert found["workspace"][0] == "ok"
+        assert found["buckets"] == ("fail", "gs://no-such-bucket/temp/.doctor: there is no bucket 'no-such-bucket'")
+
     def test_a_table_that_nobody_names(self, settings, cloud):
         job = load_job(NATALITY, settings)
         options = {"api_endpoint": cloud.bigquery.endpoint}
@@ -405,11 +423,13 @@ class TestPermissions:
 
     @contextlib.contextmanager
     def answering(self, granted, monkeypatch, status=200):
-        """A resource manager that grants these permissions."""
+        """A resource manager that grants these permissions; gives what was asked, by project."""
+        asked_of = {}
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["permissions"]
+                asked_of[self.path.removeprefix("/v1/projects/").removesuffix(":testIamPermissions")] = asked
                 body = json.dumps({"permissions": [name for name in asked if name in granted]}).encode()
                 self.send_response_only(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -422,7 +442,7 @@ class TestPermissions:
         server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(cloud_checks, "RESOURCE_MANAGER", f"http://127.0.0.1:{server.server_port}")
-        yield
+        yield asked_of
         server.shutdown()
         server.server_close()
 
@@ -458,3 +478,130 @@ class TestPermissions:
             (finding,) = cloud_checks.permission_checks(job, ())
         mend = "gcloud services enable cloudresourcemanager.googleapis.com --project=mine"
         assert finding == Finding("permissions", "warn", "cannot ask what may be done in mine (HTTP 403)", mend)
+
+    SESSIONS = ("bigquery.readsessions.create", "bigquery.readsessions.getData")
+
+    @pytest.mark.parametrize(
+        ("source", "asked"),
+        [
+            ("table: theirs.d.births", {"theirs": SESSIONS}),
+            ("table: theirs.d.births, project: payer", {"payer": SESSIONS}),
+            ("query: SELECT 1, project: payer", {"payer": ("bigquery.jobs.create", *SESSIONS)}),
+            ("query: SELECT 1", {"proj": ("bigquery.jobs.create", *SESSIONS)}),
+        ],
+        ids=["table", "table that another project pays for", "query", "query of the credentials' own project"],
+    )
+    def test_who_pays_for_reading_is_asked(self, tmp_path, monkeypatch, source, asked):
+        """Whatever the warehouse is."""
+        job = load_job(NATALITY, [f"workspace={tmp_path}", f"source={{kind: bigquery, {source}}}"])
+        with self.answering({"bigquery.jobs.create"}, monkeypatch) as asked_of:
+            (finding,) = cloud_checks.permission_checks(job, sources_of(job))
+        assert {project: tuple(names) for project, names in asked_of.items()} == asked
+        (project,) = asked
+        assert finding == Finding(
+            "permissions",
+            "fail",
+            f"BigQuery in {project}: missing bigquery.readsessions.create, bigquery.readsessions.getData",
+            f"ask {project}'s owner for them: roles/bigquery.jobUser, roles/bigquery.readSessionUser",
+        )
+
+    def test_each_project_that_pays_is_asked_for_its_own(self, job, monkeypatch):
+        source = BigQuerySource(kind="bigquery", table="theirs.d.births", project="payer")
+        with self.answering((), monkeypatch) as asked_of:
+            list(cloud_checks.permission_checks(job, (source,)))
+        assert {project: tuple(names) for project, names in asked_of.items()} == {
+            "mine": PUBLISHING,
+            "payer": self.SESSIONS,
+        }
+
+    @pytest.mark.parametrize(
+        ("stands_in", "found"),
+        [
+            ("storage: 'http://127.0.0.1:1'", "sa@proj.iam.gserviceaccount.com"),
+            ("bigquery: 'http://127.0.0.1:1'", "sa@proj.iam.gserviceaccount.com"),
+            (
+                "bigquery: 'http://127.0.0.1:1', bigquery_storage: '127.0.0.1:1'",
+                "none needed: servers stand in for bigquery, bigquery_storage",
+            ),
+        ],
+        ids=["of a service that the job does not use", "of a part", "of all"],
+    )
+    def test_a_server_for_one_service_does_for_no_other(self, tmp_path, stands_in, found):
+        settings = [f"workspace={tmp_path}", "source={kind: bigquery, table: p.d.t}", f"endpoints={{{stands_in}}}"]
+        job = load_job(NATALITY, settings)
+        assert list(cloud_checks.credentials_check(job, sources_of(job))) == [Finding("credentials", "ok", found)]
+
+
+class TestReading:
+    """What is read from BigQuery and Cloud Storage, on a laptop's workspace."""
+
+    @pytest.fixture
+    def tables(self, cloud):
+        return BigQuery(cloud.bigquery)
+
+    @staticmethod
+    def found(tmp_path, source, endpoints):
+        flow = ", ".join(f"{name}: '{address}'" for name, address in endpoints.items())
+        settings = [f"workspace={tmp_path}", f"source={{{source}}}", f"endpoints={{{flow}}}"]
+        return {
+            finding["check"]: (finding["status"], finding["found"], finding["mend"])
+            for finding in report_on(*settings)["findings"]
+        }
+
+    def test_a_table_is_tried_by_the_storage_read_api(self, tables, tmp_path):
+        path = tables.table("births", "SELECT 1 AS is_male").table
+        addresses = tables.endpoints.model_dump(exclude_none=True)
+        found = self.found(tmp_path, f"kind: bigquery, table: {path}", addresses)
+        assert found["source"] == ("ok", f"bigquery {path}", "")
+
+    def test_a_table_that_may_be_looked_at_and_not_read(self, tables, tmp_path):
+        path = tables.table("births", "SELECT 1 AS is_male").table
+        said = "Access Denied: user does not have 'bigquery.readsessions.create' permission for 'projects/proj'"
+        asked = []
+
+        def refuse(request, context):
+            asked.append((request.parent, request.max_stream_count))
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, said)
+
+        create = grpc.unary_unary_rpc_method_handler(
+            refuse, CreateReadSessionRequest.deserialize, ReadSession.serialize
+        )
+        handlers = grpc.method_handlers_generic_handler(
+            "google.cloud.bigquery.storage.v1.BigQueryRead", {"CreateReadSession": create}
+        )
+        server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+        server.add_generic_rpc_handlers([handlers])
+        address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        try:
+            addresses = {"bigquery": tables.endpoints.bigquery, "bigquery_storage": address}
+            found = self.found(tmp_path, f"kind: bigquery, table: {path}, project: payer", addresses)
+        finally:
+            server.stop(None)
+        assert found["source"] == (
+            "fail",
+            f"{path}: permission denied: bigquery.readsessions.create ({said})",
+            "ask the project's owner for roles/bigquery.readSessionUser",
+        )
+        assert asked == [("projects/payer", 1)]
+
+    def test_each_bucket_is_looked_at(self, cloud, tmp_path):
+        """As the job will use it: files of a source are only read."""
+        address = {"storage": cloud.storage.endpoint}
+        bucket = cloud.storage.url().split("/")[2]
+        before = sorted(cloud.storage.folder.rglob("*"))
+        for name, expected in (
+            (bucket, ("ok", f"gs://{bucket}, of files of a source: can be read", "")),
+            (
+                "no-such-bucket",
+                (
+                    "fail",
+                    "gs://no-such-bucket/*.csv: there is no bucket 'no-such-bucket'",
+                    "make it with `gcloud storage buckets create gs://no-such-bucket`, or correct the name in the job file",
+                ),
+            ),
+        ):
+            found = self.found(tmp_path, f"kind: csv, files: 'gs://{name}/*.csv'", address)
+            assert found["buckets"] == expected
+            assert "workspace" in found
+        assert sorted(cloud.storage.folder.rglob("*")) == before

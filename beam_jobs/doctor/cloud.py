@@ -1,12 +1,13 @@
 """Google Cloud as a job uses it: a cheap call to each service, what may be done there, what an earlier night left."""
 
 import datetime
+import functools
 import os
 import re
 from collections.abc import Iterator
 
 from beam_jobs.doctor import permissions
-from beam_jobs.doctor.findings import Finding, Status
+from beam_jobs.doctor.findings import Finding, Status, findings_of
 from beam_jobs.doctor.images import tag_findings
 from beam_jobs.endpoints import credentials
 from beam_jobs.warehouses import open_warehouse
@@ -15,10 +16,18 @@ from beam_jobs.workspace.cloud_storage import split_path
 from configs.cloud import BigQueryWarehouse, DataflowRunner
 from configs.errors import ForetableError
 from configs.job import Job
-from configs.sources import Source
+from configs.sources import BigQuerySource, Source
 
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
 _CALL_SECONDS = 60
+_ENDPOINTS = {
+    "Cloud Storage": ("storage",),
+    "BigQuery": ("bigquery",),
+    "Dataflow": ("dataflow",),
+    "Vertex AI": ("vertex",),
+    "Cloud Logging": ("logging",),
+}
+"""The job file's `endpoints` that stand in for a service."""
 
 
 def uses_cloud(job: Job, sources: tuple[Source, ...]) -> bool:
@@ -26,42 +35,63 @@ def uses_cloud(job: Job, sources: tuple[Source, ...]) -> bool:
     return bool(permissions.needed_permissions(job, sources))
 
 
-def credentials_check(job: Job) -> Iterator[Finding]:
-    """Whether there are credentials, and whose they are."""
-    stands_in = [name for name, address in job.endpoints if address is not None]
-    if stands_in:
-        yield Finding("credentials", "ok", f"none needed: servers stand in for {', '.join(stands_in)}")
+def credentials_check(job: Job, sources: tuple[Source, ...]) -> Iterator[Finding]:
+    """Whether there are credentials, and whose they are, unless servers stand in for all that the job uses."""
+    needed = permissions.needed_permissions(job, sources)
+    used = [name for service in needed for name in _ENDPOINTS[service]]
+    if any(name == "bigquery.readsessions.create" for name in needed.get("BigQuery", ())):
+        used.append("bigquery_storage")
+    if all(getattr(job.endpoints, name) is not None for name in used):
+        yield Finding("credentials", "ok", f"none needed: servers stand in for {', '.join(used)}")
         return
     found = credentials(None)
     whose = getattr(found, "service_account_email", None) or getattr(found, "account", None) or type(found).__name__
     yield Finding("credentials", "ok", str(whose))
 
 
-def storage_checks(job: Job) -> Iterator[Finding]:
-    """Whether the workspace's bucket is there and can be written."""
-    bucket = split_path(job.workspace)[0]
-    location = cloud_storage.bucket_location(job.workspace)
+def bucket_checks(job: Job, sources: tuple[Source, ...]) -> Iterator[Finding]:
+    """Whether each bucket that the job names is there, and may be used as the job will use it."""
+    for bucket in permissions.needed_buckets(job, sources):
+        check = "workspace" if bucket.setting == "workspace" else "buckets"
+        yield from findings_of(check, functools.partial(_bucket_check, job, check, bucket))
+
+
+def _bucket_check(job: Job, check: str, bucket: permissions.Bucket) -> Iterator[Finding]:
+    is_written = bucket.permissions == permissions.STORAGE
+    name = f"gs://{split_path(bucket.path)[0]}"
+    if check == "workspace":
+        where = f"{name} in {cloud_storage.bucket_location(bucket.path)}"
+    else:
+        where = f"{name}, of {bucket.setting}"
     try:
-        granted = cloud_storage.granted_permissions(job.workspace, permissions.STORAGE)
+        granted = cloud_storage.granted_permissions(bucket.path, bucket.permissions)
     except (ForetableError, FileNotFoundError):
         if job.endpoints.storage is None:
             raise
-        granted = _tried(storage.join(job.workspace, ".doctor"))  # a server in its place knows no permissions
-    missing = [permission for permission in permissions.STORAGE if permission not in granted]
+        # A server in its place knows no permissions.
+        granted = _tried_writing(storage.join(bucket.path, ".doctor")) if is_written else _tried_listing(bucket.path)
+    missing = [permission for permission in bucket.permissions if permission not in granted]
     if missing:
-        mend = f"ask the bucket's owner for roles/storage.objectUser on gs://{bucket}"
-        yield Finding("workspace", "fail", f"gs://{bucket}: missing {', '.join(missing)}", mend)
+        role = "roles/storage.objectUser" if is_written else "roles/storage.objectViewer"
+        mend = f"ask the bucket's owner for {role} on {name}"
+        yield Finding(check, "fail", f"{where}: missing {', '.join(missing)}", mend)
     else:
-        yield Finding("workspace", "ok", f"gs://{bucket} in {location}: can be read and written")
+        yield Finding(check, "ok", f"{where}: can be read{' and written' if is_written else ''}")
 
 
-def _tried(path: str) -> set[str]:
+def _tried_writing(path: str) -> set[str]:
     """Permissions that writing, reading, listing and deleting an object proved."""
     storage.write_bytes(path, b"foretable doctor\n")
     storage.read_bytes(path)
     cloud_storage.list_files(path)
     cloud_storage.delete([path])
     return set(permissions.STORAGE)
+
+
+def _tried_listing(path: str) -> set[str]:
+    """Permissions that are taken for granted where listing is."""
+    cloud_storage.list_files(path)
+    return set(permissions.STORAGE_READING)
 
 
 def warehouse_checks(job: Job) -> Iterator[Finding]:
@@ -73,11 +103,15 @@ def warehouse_checks(job: Job) -> Iterator[Finding]:
 
 
 def source_checks(job: Job, sources: tuple[Source, ...]) -> Iterator[Finding]:
-    """Whether each source is there and may be read."""
+    """Whether each source is there and may be read; a table, by the Storage Read API."""
     from beam_jobs.sources import source_fingerprint
 
     for source in sources:
         source_fingerprint(source, job.endpoints)
+        if isinstance(source, BigQuerySource) and source.table is not None:
+            from beam_jobs.warehouses.bigquery.source import try_session
+
+            try_session(source, job.endpoints)
         text = " ".join(getattr(source, "files", ())) or getattr(source, "table", None) or ""
         yield Finding("source", "ok", f"{source.kind} {text}".strip())
 
@@ -142,26 +176,14 @@ def permission_checks(job: Job, sources: tuple[Source, ...]) -> Iterator[Finding
     """What the credentials may do in the projects, where no server stands in for the service."""
     from google.auth.transport.requests import AuthorizedSession
 
-    needed = permissions.needed_permissions(job, sources)
-    asked = {
-        "BigQuery": job.endpoints.bigquery,
-        "Dataflow": job.endpoints.dataflow,
-        "Vertex AI": job.endpoints.vertex,
-        "Cloud Logging": job.endpoints.logging,
-    }
-    projects = {
-        "BigQuery": getattr(job.warehouse, "project", None),
-        "Dataflow": getattr(job.runner, "project", None),
-        "Vertex AI": getattr(job.vertex, "project", None),
-        "Cloud Logging": getattr(job.vertex, "project", None),
-    }
-    for service, project in projects.items():
-        if service not in needed or project is None or asked[service] is not None:
+    for (service, payer), needed in permissions.project_permissions(job, sources).items():
+        if any(getattr(job.endpoints, name) is not None for name in _ENDPOINTS[service]):
             continue
+        project = payer if payer is not None else _own_project(job)
         session = AuthorizedSession(credentials(None))
         answer = session.post(
             f"{RESOURCE_MANAGER}/v1/projects/{project}:testIamPermissions",
-            json={"permissions": list(needed[service])},
+            json={"permissions": list(needed)},
             timeout=_CALL_SECONDS,
         )
         if answer.status_code != 200:
@@ -169,8 +191,15 @@ def permission_checks(job: Job, sources: tuple[Source, ...]) -> Iterator[Finding
             mend = f"gcloud services enable cloudresourcemanager.googleapis.com --project={project}"
             yield Finding("permissions", "warn", found, mend)
             continue
-        missing = [name for name in needed[service] if name not in answer.json().get("permissions", ())]
+        missing = [name for name in needed if name not in answer.json().get("permissions", ())]
         yield from _permission_findings(service, project, missing)
+
+
+def _own_project(job: Job) -> str:
+    """The credentials' own project, which pays for a query that names no other."""
+    from beam_jobs.warehouses.bigquery.clients import bigquery_client
+
+    return str(bigquery_client(None, job.endpoints).project)
 
 
 def _permission_findings(service: str, project: str, missing: list[str]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import Any
 from beam_jobs.doctor import cloud, machine, vertex
 from beam_jobs.doctor.findings import Check, Finding, findings_of
 from beam_jobs.doctor.locations import location_checks, vertex_location_checks
-from beam_jobs.doctor.permissions import needed_permissions
+from beam_jobs.doctor.permissions import needed_buckets, needed_permissions
 from beam_jobs.foreign_models import given_model
 from beam_jobs.sources import sources_of
 from beam_jobs.vertex.expected_jobs import vertex_stages
@@ -35,13 +35,13 @@ def _checks(job: Job, job_file: str) -> dict[str, Check]:
         "folders": lambda: machine.folder_checks(job),
     }
     if cloud.uses_cloud(job, sources):
-        checks["credentials"] = lambda: cloud.credentials_check(job)
+        checks["credentials"] = lambda: cloud.credentials_check(job, sources)
     checks["source"] = lambda: cloud.source_checks(job, sources)
     if isinstance(job, ForeignJob):
         checks["model"] = lambda: _model_check(job)
     on_bucket, in_bigquery = job.workspace.startswith("gs://"), isinstance(job.warehouse, BigQueryWarehouse)
-    if on_bucket:
-        checks["workspace"] = lambda: cloud.storage_checks(job)
+    if needed_buckets(job, sources):
+        checks["buckets"] = lambda: cloud.bucket_checks(job, sources)
     if in_bigquery:
         checks["warehouse"] = lambda: cloud.warehouse_checks(job)
         checks["leftovers"] = lambda: cloud.leftover_checks(job)

@@ -92,9 +92,20 @@ def open_bigquery(
     with explained(name):
         table = bigquery_client(payer, endpoints).get_table(pin.table, retry=RETRY, timeout=CALL_TIMEOUT_SECONDS)
         found = check_fields(name, table.schema, columns)
-        session = _create_session(source, pin, payer, list(found.values()), endpoints)
+        session = _create_session(source, pin.table, pin.snapshot_time, list(found.values()), endpoints)
     streams = tuple(stream.name for stream in session.streams)
     return BigQueryReader(name, pin, endpoints, streams, session.arrow_schema.serialized_schema, found)
+
+
+def try_session(source: BigQuerySource, endpoints: Endpoints) -> None:
+    """Opens a session over a source's table and reads nothing of it, which costs nothing.
+
+    Raises:
+        ForetableError: the session is refused: rights, an API that is off, a wrong `row_restriction`.
+    """
+    assert source.table is not None, source
+    with explained(describe(source)):
+        _create_session(source, source.table, None, (), endpoints, most_streams=1)
 
 
 def check_fields(
@@ -140,11 +151,23 @@ def distinct_source(source: BigQuerySource, columns: Sequence[str]) -> BigQueryS
     return BigQuerySource(**source.model_dump() | asked)
 
 
-def _create_session(source: BigQuerySource, pin: Pin, payer: str, columns: Sequence[str], endpoints: Endpoints) -> Any:
+def _create_session(
+    source: BigQuerySource,
+    table_path: str,
+    snapshot_time: str | None,
+    columns: Sequence[str],
+    endpoints: Endpoints,
+    most_streams: int = 0,
+) -> Any:
+    """Opens a session; without columns, over all of them.
+
+    Args:
+        most_streams: 0 leaves their number to BigQuery, which knows how the rows lie.
+    """
     from google.cloud.bigquery_storage_v1 import types
 
-    project, dataset, table = pin.table.split(".")
-    snapshot = datetime.datetime.fromisoformat(pin.snapshot_time) if pin.snapshot_time is not None else None
+    project, dataset, table = table_path.split(".")
+    snapshot = datetime.datetime.fromisoformat(snapshot_time) if snapshot_time is not None else None
     request = types.ReadSession(
         table=f"projects/{project}/datasets/{dataset}/tables/{table}",
         data_format=types.DataFormat.ARROW,
@@ -159,5 +182,5 @@ def _create_session(source: BigQuerySource, pin: Pin, payer: str, columns: Seque
     )
     client = read_client(endpoints)
     with contextlib.closing(client.transport):
-        # How many streams is left to BigQuery, which knows how the rows lie.
-        return client.create_read_session(parent=f"projects/{payer}", read_session=request)
+        payer = f"projects/{source.project or project}"
+        return client.create_read_session(parent=payer, read_session=request, max_stream_count=most_streams)
