@@ -62,12 +62,14 @@ lock: install
 	  --custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 # The image of the Dockerfile; IMAGE is its name, such as REGION-docker.pkg.dev/PROJECT/REPOSITORY/foretable. Its tag says
-# what is in it, and `foretable doctor` compares that with what is here.
+# what is in it, with a digest of the code and of the lock, and `foretable doctor` compares that with what is here.
 IMAGE ?= foretable
 IMAGE_PYTHON ?= 3.11
 image:
-	version=$$(sed -n 's/__version__ = "\(.*\)"/\1/p' beam_jobs/__init__.py); beam=$$(sed -n 's/^apache-beam==\([^ ;]*\).*/\1/p' requirements.lock); \
-	docker build --build-arg PYTHON=$(IMAGE_PYTHON) --build-arg BEAM=$$beam --tag $(IMAGE):$$version-py$(IMAGE_PYTHON)-beam$$beam .
+	beam=$$(sed -n 's/^apache-beam==\([^ ;]*\).*/\1/p' requirements.lock) && \
+	tag=$$($(PYTHON) -m beam_jobs.doctor.images $(IMAGE_PYTHON) $$beam) && \
+	docker build --build-arg PYTHON=$(IMAGE_PYTHON) --build-arg BEAM=$$beam --tag $(IMAGE):$$tag . && \
+	echo $(IMAGE):$$tag
 
 clean:
 	rm -rf $(VENV) $(TWINS) build *.egg-info

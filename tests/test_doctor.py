@@ -4,6 +4,9 @@ import concurrent.futures
 import contextlib
 import http.server
 import json
+import os
+import shutil
+import subprocess
 import sys
 import threading
 
@@ -29,6 +32,7 @@ from beam_jobs.doctor import machine
 from beam_jobs.doctor import vertex as vertex_checks
 from beam_jobs.doctor.examination import examine
 from beam_jobs.doctor.findings import Finding
+from beam_jobs.doctor.images import code_digest, image_tag
 from beam_jobs.doctor.locations import location_checks, vertex_location_checks
 from beam_jobs.doctor.permissions import PUBLISHING, STORAGE, needed_permissions
 from beam_jobs.night import Night
@@ -41,7 +45,8 @@ from configs.loading import load_job
 from configs.sources import BigQuerySource
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-TAG = f"{beam_jobs.__version__}-py{PYTHON}-beam{apache_beam.__version__}"
+VERSIONS = f"{beam_jobs.__version__}-py{PYTHON}-beam{apache_beam.__version__}"
+TAG = f"{VERSIONS}-{code_digest()}"
 
 
 def report_on(*overrides):
@@ -162,6 +167,12 @@ def test_vertex_reads_and_writes_in_its_own_region(region, bucket, instances, pr
         (TAG, "ok", f"image {TAG}, as here"),
         (f"0.0.1-py{PYTHON}-beam{apache_beam.__version__}", "fail", "the image has another version 0.0.1 (here: "),
         (f"{beam_jobs.__version__}-py3.9-beam2.70.0", "fail", f"python 3.9 (here: {PYTHON}), beam 2.70.0 (here: "),
+        (
+            f"{VERSIONS}-0123456789ab",
+            "fail",
+            f"the image has another code 0123456789ab (here: {TAG.rpartition('-')[2]})",
+        ),
+        (VERSIONS, "warn", "its tag does not say which code it has"),
         ("latest", "warn", "its tag does not say its versions"),
     ],
 )
@@ -186,9 +197,37 @@ def test_a_setup_file_needs_the_lock_beside_it(tmp_path, present, status):
     assert [finding.status for finding in cloud_checks.image_checks(runner)] == [status]
 
 
-def test_make_image_writes_the_tag_that_the_doctor_reads():
-    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nimage:")[2]
-    assert "--tag $(IMAGE):$$version-py$(IMAGE_PYTHON)-beam$$beam" in recipe
+@pytest.fixture
+def checkout(tmp_path):
+    """As much of one as an image's tag tells of."""
+    (tmp_path / "beam_jobs" / "doctor").mkdir(parents=True)
+    for name in ("beam_jobs/__init__.py", "beam_jobs/doctor/images.py", "beam_jobs/prices.yaml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("beam_jobs/doctor/images.py", True), ("requirements.lock", True), ("beam_jobs/prices.yaml", False)],
+)
+def test_the_tag_follows_code_and_lock(checkout, name, changes):
+    before = image_tag("3.11", "2.77.0", checkout)
+    assert before.rpartition("-")[0] == f"{beam_jobs.__version__}-py3.11-beam2.77.0"
+    with (checkout / name).open("a") as file:
+        file.write("# one more line\n")
+    assert (image_tag("3.11", "2.77.0", checkout) != before) == changes
+
+
+def test_make_image_writes_the_tag_that_the_doctor_reads(tmp_path):
+    """With a `docker` that says what it was called with, and a Python that has no packages."""
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "$@"\n')
+    docker.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["make", "-s", "image", f"IMAGE_PYTHON={PYTHON}", f"PYTHON={sys.executable} -S", "IMAGE=r/foretable"]
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    build = f"build --build-arg PYTHON={PYTHON} --build-arg BEAM={apache_beam.__version__} --tag r/foretable:{TAG} ."
+    assert told.splitlines() == [build, f"r/foretable:{TAG}"]
 
 
 class TestVertexWithoutAsking:
