@@ -145,13 +145,15 @@ class TestOptions:
         assert self.options(night, "precompute").view_as(DebugOptions).experiments == ["no_use_multiple_sdk_containers"]
         assert not self.options(night, "ingest").view_as(DebugOptions).experiments
 
-    def test_setup_file_brings_the_package_and_the_lock(self, tmp_path):
-        (tmp_path / "setup.py").touch()
-        (tmp_path / "requirements.lock").touch()
+    def test_setup_file_brings_the_package_and_what_it_needs_of_the_lock(self, tmp_path):
+        (tmp_path / "setup.py").write_text("setup(install_requires=['b[x]>=1'], extras_require={'dev': ['c']})")
+        (tmp_path / "requirements.lock").write_text("a==1\n    # via b\nb==2\n    # via foretable (setup.py)\nc==3\n")
         night = night_of("gs://bkt/ws", runner=f"setup_file: '{tmp_path}/setup.py', sdk_container_image: null")
         setup = self.options(night).view_as(SetupOptions)
-        assert (setup.setup_file, setup.requirements_file) == (f"{tmp_path}/setup.py", f"{tmp_path}/requirements.lock")
-        assert setup.requirements_cache == "skip"
+        assert (setup.setup_file, setup.requirements_cache) == (f"{tmp_path}/setup.py", "skip")
+        with open(setup.requirements_file) as file:
+            assert file.read() == "a==1\nb==2\n"
+        assert self.options(night).view_as(SetupOptions).requirements_file == setup.requirements_file
 
     def test_a_setup_file_that_is_not_there(self):
         night = night_of("gs://bkt/ws", runner="setup_file: away/setup.py, sdk_container_image: null")

@@ -2,6 +2,7 @@
 
 import os
 
+from beam_jobs.locked_requirements import runtime_lock_file
 from beam_jobs.night import Night
 from beam_jobs.workspace import storage
 from configs.cloud import DataflowRunner
@@ -59,7 +60,7 @@ def job_labels(night: Night, runner: DataflowRunner, step: str) -> dict[str, str
 
 
 def _code_flags(runner: DataflowRunner) -> list[str]:
-    """How workers come by this package: the image has it, or each installs it and the locked requirements."""
+    """How workers come by this package: the image has it, or each installs it and what it needs, as locked."""
     if runner.setup_file is None:
         return ["--sdk_location=container"]
     if not os.path.isfile(runner.setup_file):
@@ -68,7 +69,7 @@ def _code_flags(runner: DataflowRunner) -> list[str]:
     lock = os.path.join(os.path.dirname(os.path.abspath(runner.setup_file)), LOCK)
     if os.path.isfile(lock):
         # Not downloaded here and uploaded, which takes longer: workers get the packages from the index themselves.
-        flags += [f"--requirements_file={lock}", "--requirements_cache=skip"]
+        flags += [f"--requirements_file={runtime_lock_file(runner.setup_file, lock)}", "--requirements_cache=skip"]
     return flags
 
 

@@ -146,7 +146,9 @@ def image_checks(runner: DataflowRunner) -> Iterator[Finding]:
     if runner.sdk_container_image is None:
         assert runner.setup_file is not None
         lock = os.path.join(os.path.dirname(os.path.abspath(runner.setup_file)), "requirements.lock")
-        status: Finding = Finding("workers", "ok", f"install {runner.setup_file} and requirements.lock when they start")
+        status: Finding = Finding(
+            "workers", "ok", f"install {runner.setup_file} and what it needs of requirements.lock"
+        )
         if not os.path.isfile(runner.setup_file):
             status = Finding("workers", "fail", f"runner.setup_file: {runner.setup_file!r}: no such file")
         elif not os.path.isfile(lock):
