@@ -1,10 +1,13 @@
 """Where Google Cloud keeps things, and which places go together."""
 
+import re
 from collections.abc import Iterator
 
 from beam_jobs.doctor.findings import Finding
 
-MULTI_REGIONS = {"US": ("us-", "northamerica-"), "EU": ("europe-",)}
+MULTI_REGIONS = {"US": re.compile(r"us-.+"), "EU": re.compile(r"europe-(?!west[26]$).+")}
+"""Regions of each; London and Zurich are in Europe and not in EU. https://cloud.google.com/storage/docs/locations"""
+_DUAL_REGION = re.compile(r"[A-Z]+\d+", re.IGNORECASE)  # EUR4, NAM4: a region's name has a dash
 
 
 def location_checks(dataset: str | None, bucket: str | None, region: str | None) -> Iterator[Finding]:
@@ -21,10 +24,16 @@ def location_checks(dataset: str | None, bucket: str | None, region: str | None)
     if dataset is not None and bucket is not None:
         if dataset.upper() == "US" or is_within(bucket, dataset):
             yield Finding("locations", "ok", f"dataset in {dataset}, bucket in {bucket}")
+        elif _DUAL_REGION.fullmatch(bucket):
+            found = f"BigQuery in {dataset} loads from a bucket in {bucket} only if that dual-region lies within it"
+            yield Finding("locations", "warn", found, f"look it up, or use a bucket in {dataset}")
         else:
             found = f"BigQuery in {dataset} does not load from a bucket in {bucket}"
             yield Finding("locations", "fail", found, f"use a bucket in {dataset}, or a dataset in {bucket}")
-    if region is not None and bucket is not None and not is_within(region, bucket):
+    if region is not None and bucket is not None and _DUAL_REGION.fullmatch(bucket):
+        found = f"Dataflow in {region} and the bucket in {bucket}: where that dual-region has no {region}, data crosses"
+        yield Finding("locations", "warn", f"{found} regions", f"look it up, or use a bucket in {region}")
+    elif region is not None and bucket is not None and not is_within(region, bucket):
         found = f"Dataflow in {region} and the bucket in {bucket}: data crosses regions, which takes time and is billed"
         yield Finding("locations", "warn", found, f"set runner.region to one in {bucket}, or use a bucket in {region}")
 
@@ -46,7 +55,9 @@ def vertex_location_checks(region: str, bucket: str, instances: str | None, pred
             continue
         found = f"Vertex AI in {region} and {what} in {place}"
         mend = f"set vertex.region to one in {place}, or move {what} to {region}"
-        if predicts:
+        if _DUAL_REGION.fullmatch(place):
+            yield Finding("locations", "warn", f"{found}: right if that dual-region has {region}", mend)
+        elif predicts:
             yield Finding("locations", "fail", f"{found}: batch prediction reads and writes in its own region", mend)
         else:
             yield Finding("locations", "warn", f"{found}: data crosses regions, which takes time and is billed", mend)
@@ -56,6 +67,5 @@ def vertex_location_checks(region: str, bucket: str, instances: str | None, pred
 
 def is_within(place: str, other: str) -> bool:
     """Whether a region, or multi-region, is the other one or a part of it."""
-    place, other = place.upper(), other.upper()
-    parts = MULTI_REGIONS.get(other, ())
-    return place == other or any(place.startswith(part.upper()) for part in parts)
+    regions = MULTI_REGIONS.get(other.upper())
+    return place.lower() == other.lower() or (regions is not None and regions.fullmatch(place.lower()) is not None)
