@@ -12,7 +12,7 @@ from typing import Any
 
 from beam_jobs import lineage, pricing
 from beam_jobs.night import Night, Stage
-from beam_jobs.sources import sources_of
+from beam_jobs.sources import axis_source, example_sources, sources_of
 from beam_jobs.vertex.expected_jobs import (
     BATCH_SLOWDOWN,
     SLOWDOWN,
@@ -26,15 +26,14 @@ from beam_jobs.warehouses import open_warehouse
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.run_directory import read_marker
 from configs.cloud import BigQueryWarehouse, DataflowRunner
-from configs.job import ForeignJob, TrainedJob
+from configs.job import ForeignJob, Job, TrainedJob
 from configs.prices import Prices, load_prices
 from configs.sources import BigQuerySource, SampleSource, Source
-from configs.space import RangeAxis, ValuesAxis
+from configs.space import DistinctAxis, RangeAxis, RowsAxis, ValuesAxis
 
 PRICES = pathlib.Path(__file__).with_name("prices.yaml")
 DATAFLOW_STEPS = {"prepare": ("ingest", "transform"), "evaluate": ("evaluate",), "precompute": ("precompute",)}
 """Steps of a stage that are jobs on Dataflow; the others run on the machine that starts the night."""
-PUBLISHING_JOBS = ("load", "verification", "view", "record of the night")
 _VALUE_BYTES = 8  # of a number in BigQuery; a word is about as long
 _TRAINING_HERE = "training runs where the night is started, and is not in the price"
 _VERTEX_ASSUMPTIONS = (
@@ -53,13 +52,14 @@ def forecast(night: Night, stages: Iterable[Stage]) -> dict[str, Any]:
     """
     actions = stage_actions(night, stages)
     runs = {action["stage"] for action in actions if action["action"] == "run"}
-    reads = [describe_source(source, night) for source in sources_of(night.job)]
+    described = {source: describe_source(source, night) for source in sources_of(night.job)}
+    reads, due = list(described.values()), [described[source] for source in due_sources(night.job, runs)]
     table = expected_table(night)
     on_vertex = {action["stage"] for action in actions if action["on_vertex"] and action["stage"] in runs}
     vertex = expected_jobs(night, on_vertex, _example_rows(reads))
     jobs = {
         "dataflow": sum(len(action["dataflow_jobs"]) for action in actions if action["action"] == "run"),
-        "bigquery": _bigquery_jobs(night, reads, runs),
+        "bigquery": sum(_bigquery_jobs(night, table, runs).values()),
         "vertex": sum(expected.jobs for expected in vertex),
     }
     return {
@@ -73,7 +73,7 @@ def forecast(night: Night, stages: Iterable[Stage]) -> dict[str, Any]:
         "replaces": _replaces(night, runs),
         "jobs": jobs,
         "vertex": [expected.to_json() for expected in vertex],
-        "price": _price(night, reads, table, jobs["dataflow"], vertex, runs),
+        "price": _price(night, due, table, jobs["dataflow"], vertex, runs),
     }
 
 
@@ -131,6 +131,19 @@ def describe_source(source: Source, night: Night) -> dict[str, Any]:
     return described | {"name": ", ".join(source.files), "files": len(sizes), "bytes": sum(sizes.values())}
 
 
+def due_sources(job: Job, runs: set[str]) -> list[Source]:
+    """The sources that tonight's stages read: plan reads those of axes, and with a given model all of them."""
+    axes = [axis for axis in job.input_space.axes.values() if isinstance(axis, RowsAxis | DistinctAxis)]
+    of_plan = {axis_source(axis) for axis in axes if isinstance(axis, RowsAxis) or axis.distinct != "examples"}
+    of_prepare = set(example_sources(job)) if isinstance(job, TrainedJob) else set()
+    if isinstance(job, TrainedJob) and job.traffic is not None:
+        of_prepare.add(job.traffic)
+    elif isinstance(job, ForeignJob):
+        of_plan.update(example_sources(job))
+    due = (of_plan if "plan" in runs else set()) | (of_prepare if "prepare" in runs else set())
+    return [source for source in sources_of(job) if source in due]
+
+
 def _example_rows(reads: list[dict[str, Any]]) -> int | None:
     """Rows of all sources together, as far as they are known; None where none is."""
     known = [read["rows"] for read in reads if read["rows"] is not None]
@@ -180,10 +193,17 @@ def _replaces(night: Night, runs: set[str]) -> dict[str, Any]:
     }
 
 
-def _bigquery_jobs(night: Night, reads: list[dict[str, Any]], runs: set[str]) -> int:
-    queries = sum(1 for read in reads if read["queried_bytes"]) if "prepare" in runs else 0
-    publishing = len(PUBLISHING_JOBS) if isinstance(night.job.warehouse, BigQueryWarehouse) and "publish" in runs else 0
-    return queries + publishing
+def _bigquery_jobs(night: Night, table: dict[str, Any], runs: set[str]) -> dict[str, int]:
+    """Jobs by what they are for: queries of sources, and what publishing runs."""
+    due = due_sources(night.job, runs)
+    jobs = {"sources": sum(isinstance(source, BigQuerySource) and source.query is not None for source in due)}
+    if isinstance(night.job.warehouse, BigQueryWarehouse) and "publish" in runs:
+        from beam_jobs.warehouses.bigquery.estimates import publishing_jobs
+
+        uploads = (table["shards"] or 1) if storage.is_local(night.job.workspace) else None
+        before = open_warehouse(night.job).current(night.job.name)
+        jobs |= publishing_jobs(uploads, night.job.publish.contracts.values(), before)
+    return jobs
 
 
 def _price(
@@ -201,15 +221,15 @@ def _price(
     on_bigquery = isinstance(job.warehouse, BigQueryWarehouse) and "publish" in runs
     scores_here = "precompute" in runs and "precompute" not in vertex_stages(job)
     rows = table["rows"] or 0
-    is_read = "prepare" in runs or isinstance(job, ForeignJob)
     sizes = pricing.Sizes(
-        example_rows=_example_rows(reads) or 0 if is_read else 0,
+        example_rows=_example_rows(reads) or 0,
+        example_bytes=sum(_stored_bytes(read, night) for read in reads) if "prepare" in runs else 0,
         scoring_core_seconds=(table["seconds"] or 0.0) * (os.cpu_count() or 1) if scores_here else 0.0,
         rows=rows,
         shard_bytes=table["bytes"] or 0,
         table_bytes=rows * table["columns"] * _VALUE_BYTES if on_bigquery else 0,
-        read_bytes=sum(read["bytes"] or 0 for read in reads if read["kind"] == "bigquery") if is_read else 0,
-        queried_bytes=sum(read["queried_bytes"] for read in reads) if is_read else 0,
+        read_bytes=sum(read["bytes"] or 0 for read in reads if read["kind"] == "bigquery"),
+        queried_bytes=sum(read["queried_bytes"] for read in reads),
         dataflow_jobs=dataflow_jobs,
         objects=(table["shards"] or 0) + 100,
         days=job.publish.retention_days,
@@ -222,7 +242,7 @@ def _price(
     for expected in vertex:
         costs += pricing.vertex_costs(expected, prices)
     listed = [prices.dataflow, prices.bigquery, prices.storage, *([prices.vertex] if prices.vertex and vertex else [])]
-    unknown = [f"rows of {read['name']}" for read in reads if read["rows"] is None and is_read]
+    unknown = [f"rows of {read['name']}" for read in reads if read["rows"] is None]
     unknown += [problem for expected in vertex for problem in _vertex_unknown(expected, prices)]
     return {
         "currency": prices.currency,
@@ -242,11 +262,17 @@ def _price(
             f"a Dataflow job keeps one to all of its workers {pricing.FEWEST_MINUTES} to {pricing.MOST_MINUTES} minutes"
             " beside its work",
             f"a worker's core is as fast as one here to {pricing.SLOWDOWN} times slower",
+            "jobs in BigQuery are those of a night that nothing is wrong with; its report asks a few more",
             f"publishing reads the table {pricing.SCANS[0]} to {pricing.SCANS[1]} times",
             *(_VERTEX_ASSUMPTIONS if vertex else ()),
             *(() if "train" in vertex_stages(job) else (_TRAINING_HERE,)),
         ],
     }
+
+
+def _stored_bytes(read: dict[str, Any], night: Night) -> int:
+    """Of a source's rows in the run directory: as many as where they come from, or as their numbers take."""
+    return int(read["bytes"] or (read["rows"] or 0) * len(night.job.features) * _VALUE_BYTES)
 
 
 def _vertex_unknown(expected: ExpectedJobs, prices: Prices) -> list[str]:

@@ -35,6 +35,7 @@ class Sizes:
 
     Attributes:
         example_rows: that are read, or None if nobody knows.
+        example_bytes: that the run directory keeps, once as they are read and once transformed.
         scoring_core_seconds: on this machine.
         rows: of the table.
         shard_bytes: of all shards.
@@ -47,6 +48,7 @@ class Sizes:
     """
 
     example_rows: int | None
+    example_bytes: int
     scoring_core_seconds: float
     rows: int
     shard_bytes: int
@@ -125,10 +127,11 @@ def bigquery_costs(sizes: Sizes, prices: Prices) -> list[Cost]:
 def storage_costs(sizes: Sizes, prices: Prices) -> list[Cost]:
     """Of the run directory for as long as it is kept, and of writing it."""
     listed = prices.storage
-    stored = sizes.shard_bytes / GB * listed.stored_gb_month * sizes.days / DAYS_A_MONTH
+    stored_bytes = sizes.shard_bytes + 2 * sizes.example_bytes
+    stored = stored_bytes / GB * listed.stored_gb_month * sizes.days / DAYS_A_MONTH
     # An object is written under a temporary name and renamed, and looked at a few times.
     calls = sizes.objects / 1000 * (2 * listed.thousand_writes + 5 * listed.thousand_reads)
-    basis = f"{sizes.shard_bytes / GB:.3g} GB for {sizes.days} days, {sizes.objects:,} objects"
+    basis = f"{stored_bytes / GB:.3g} GB for {sizes.days} days, {sizes.objects:,} objects"
     return [Cost("Cloud Storage", stored + calls, 3 * (stored + calls), basis)]
 
 

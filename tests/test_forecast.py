@@ -1,25 +1,33 @@
 """What `run --dry-run` says: what is read, run, written and paid; and that it does nothing."""
 
+import dataclasses
 import datetime
 import json
 import os
 
 import pytest
+from bigquery_reader import Reader
 from conftest import FIRST_DATE, NATALITY, SECOND_DATE, ListedConsole
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 from hypothesis import given
 from hypothesis import strategies as st
+from nights import make_night
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from beam_jobs import pricing
 from beam_jobs.cli import app
 from beam_jobs.commands.nights import STAGES
-from beam_jobs.forecast import PRICES, forecast, stage_actions
+from beam_jobs.forecast import PRICES, due_sources, forecast, stage_actions
 from beam_jobs.night import Night
+from beam_jobs.prediction_checks import check_predictions
 from beam_jobs.vertex.expected_jobs import ExpectedJobs
 from beam_jobs.vertex.sizing import size_batches
+from beam_jobs.warehouses.bigquery.estimates import publishing_jobs
 from configs.cloud import DataflowRunner
+from configs.contract_agreement import DeclaredOutputs
+from configs.contracts import ChangeBudget, Contract
 from configs.errors import JobError
 from configs.loading import load_job
 from configs.prices import load_prices
@@ -37,7 +45,8 @@ def told(overrides, date=FIRST_DATE):
 
 def sizes(**settings):
     none = dict.fromkeys(
-        ("scoring_core_seconds", "rows", "shard_bytes", "table_bytes", "read_bytes", "queried_bytes"), 0
+        ("example_bytes", "scoring_core_seconds", "rows", "shard_bytes", "table_bytes", "read_bytes", "queried_bytes"),
+        0,
     )
     return pricing.Sizes(**{"example_rows": 0, **none, "dataflow_jobs": 0, "objects": 0, "days": 30, **settings})
 
@@ -124,12 +133,59 @@ class TestOnTheTwins:
         tree = told([*overrides, f"source={{kind: bigquery, table: proj.{dataset}.births}}"])
         (read,) = tree["reads"]
         assert (read["name"], read["rows"], read["queried_bytes"]) == (f"proj.{dataset}.births", 3, 0)
-        assert tree["jobs"] == {"dataflow": 4, "bigquery": 4, "vertex": 0}
+        assert tree["jobs"] == {"dataflow": 4, "bigquery": 14, "vertex": 0}
         stages = {stage["stage"]: stage["dataflow_jobs"] for stage in tree["stages"]}
         assert (stages["prepare"], stages["train"], stages["plan"]) == (["ingest", "transform"], [], [])
         price = tree["price"]
         assert 0 < price["low"] < price["high"]
         assert (price["is_complete"], price["not_known"]) == (False, ["the table's size"])
+
+    def test_nothing_is_written(self, cloud):
+        """To a bucket, to a dataset; nor does a query run: a source's is only planned."""
+        overrides = cloud.overrides()
+        job = load_job(NATALITY, overrides)
+        bucket = cloud.storage.folder / job.workspace.split("/")[2]
+        client = bigquery.Client(
+            "proj", AnonymousCredentials(), client_options={"api_endpoint": cloud.bigquery.endpoint}
+        )
+        client.query_and_wait(f"CREATE TABLE `proj.{job.warehouse.dataset}.births` AS SELECT 1 AS x")
+
+        def there():
+            tables = [(table.table_id, table.created) for table in client.list_tables(job.warehouse.dataset)]
+            return sorted(bucket.rglob("*")), tables, sorted(found.job_id for found in client.list_jobs())
+
+        before = there()
+        query = f"SELECT x FROM `proj.{job.warehouse.dataset}.births`"
+        tree = told([*overrides, f"source={{kind: bigquery, query: '{query}', project: proj}}"])
+        assert tree["jobs"] == {"dataflow": 0, "bigquery": 15, "vertex": 0}
+        assert there() == before
+
+    def test_publishing_runs_the_jobs_that_were_counted(self, cloud, tmp_path):
+        """A first night, and one that is held against contracts and against the first; shards that are uploaded."""
+        reader = Reader(cloud)
+        asked = TypeAdapter(dict[str, Contract]).validate_python(
+            {
+                "bounds": {"range": {"weight": [0, None]}},
+                "filled": {"not_null": ["weight"]},
+                "grows": {"monotone": {"weight": "increasing", "in": "weeks", "eps": 1000}},
+            }
+        )
+        for date, run_id, contracts in ((FIRST_DATE, "a1", {}), (SECOND_DATE, "b2", asked)):
+            night = make_night(tmp_path, run_date=date, run_id=run_id, shard_blocks=1)
+            before = reader.warehouse.current("natality")
+            counted = publishing_jobs(len(night.manifest.shards), contracts.values(), before)
+            known = {job.job_id for job in reader.client.list_jobs()}
+            reader.warehouse.load(night)
+            reader.warehouse.verify(night)
+            report = check_predictions(
+                reader.warehouse, night, contracts, ChangeBudget(), DeclaredOutputs({"weight": "float"}, {}), (), ()
+            )
+            compared = report.before.table if report.before is not None else None
+            reader.warehouse.switch(dataclasses.replace(night, compared_with=compared))
+            reader.warehouse.expire("natality", date, 30)
+            ran = [job for job in reader.client.list_jobs() if job.job_id not in known]
+            assert sum(job.job_type == "load" for job in ran) == counted["loads"] == len(night.manifest.shards)
+            assert len(ran) == sum(counted.values()), [getattr(job, "query", job.job_id)[:90] for job in ran]
 
     def test_it_is_printed_with_its_assumptions(self, cloud):
         sets = [word for value in [*cloud.overrides(), self.IMAGE] for word in ("--set", value)]
@@ -138,6 +194,19 @@ class TestOnTheTwins:
         assert "not known, and not in it: the table's size" in result.stdout
         assert "list prices of us-central1, without discounts" in result.stdout
         assert "https://cloud.google.com/dataflow/pricing" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("runs", "due"),
+    [({"prepare", "plan"}, ["a", "t", "x"]), ({"prepare"}, ["a", "t"]), ({"plan"}, ["x"]), ({"publish"}, [])],
+    ids=["all", "prepare", "plan with prepare done", "neither"],
+)
+def test_which_sources_are_read(tmp_path, runs, due):
+    """An axis of a source is read by plan, whatever prepare does."""
+    axes = "is_male={distinct: {kind: csv, files: [x]}, columns: [is_male]}"
+    settings = [f"workspace={tmp_path}", "source={kind: csv, files: [a]}", "traffic={kind: csv, files: [t]}"]
+    job = load_job(NATALITY, [*settings, f"input_space.axes.{axes}"])
+    assert [source.files[0] for source in due_sources(job, runs)] == due
 
 
 class TestOnVertex:
@@ -152,7 +221,7 @@ class TestOnVertex:
 
     def test_before_the_first_night(self, settings):
         tree = told(settings)
-        assert tree["jobs"] == {"dataflow": 0, "bigquery": 4, "vertex": 3}
+        assert tree["jobs"] == {"dataflow": 0, "bigquery": 14, "vertex": 3}
         train, precompute = tree["vertex"]
         assert (train["kind"], train["machines"], train["machine_type"]) == ("custom job", 3, "n1-standard-8")
         assert train["basis"] == "20 epochs of 100,000 rows, none trained yet"
@@ -200,7 +269,7 @@ class TestOnVertex:
         assert result.exit_code == 0, result.output
         assert "Vertex AI: 1 custom job on 3 spot n1-standard-8, 0.1 to 0.96 machine hours" in result.stdout
         assert "Vertex AI: 2 batch prediction jobs on 6 n1-standard-4" in result.stdout
-        assert "0 on Dataflow, 4 in BigQuery, 3 on Vertex AI" in result.stdout
+        assert "0 on Dataflow, 14 in BigQuery, 3 on Vertex AI" in result.stdout
         assert "https://cloud.google.com/vertex-ai/pricing" in result.stdout
 
 
@@ -277,6 +346,11 @@ class TestPrices:
         assert (queries.low, queries.high) == (0, 4 * 6.25)
         assert (reading.low, reading.high) == (0, 1.10)
         assert (stored.low, stored.high) == (0, pytest.approx(1024 * 0.02 / 2))
+
+    def test_storage_to_the_cent(self):
+        """Examples lie there twice, as they were read and transformed."""
+        (stored,) = pricing.storage_costs(sizes(shard_bytes=10**9, example_bytes=10**9, days=30), LISTED)
+        assert (stored.low, stored.high) == (pytest.approx(3 * 0.02), pytest.approx(9 * 0.02))
 
     @given(
         st.integers(0, 10**9), st.floats(0, 10**6), st.integers(0, 10**13), st.integers(0, 10**13), st.integers(1, 400)
