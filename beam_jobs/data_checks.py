@@ -16,7 +16,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 from beam_jobs import lineage
 from beam_jobs.night import Night, feature_types
 from beam_jobs.pipelines import Step, run_step
-from beam_jobs.schemas import infer_tonight, keep_schema_line, last_inferred, team_schema
+from beam_jobs.schemas import baseline_schema, infer_tonight, keep_schema_line
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.run_directory import RunDirectory
 from configs.job import TrainedJob
@@ -60,7 +60,7 @@ def check_data(
     job = night.trained_job
     inferred = infer_tonight(job, statistics)
     _write(night.run, "schema.pbtxt", inferred)
-    baseline = team_schema(job) if job.schema_file is not None else last_inferred(night.run)
+    baseline = baseline_schema(job, night.run)
     anomalies = [*found, *_check_schema(night, statistics, inferred, baseline)]
     traffic, traffic_anomalies = _traffic(night)
     skew = _compare_traffic(job, statistics, traffic) if traffic is not None else ()

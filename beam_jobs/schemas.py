@@ -76,6 +76,11 @@ def infer_tonight(job: TrainedJob, statistics: statistics_pb2.DatasetFeatureStat
     return infer_schema(statistics, columns, job.features, set(columns) - set(job.compared_columns))
 
 
+def baseline_schema(job: TrainedJob, run: RunDirectory) -> schema_pb2.Schema | None:
+    """What a night's examples are held against: the team's schema, or without one the last night's."""
+    return team_schema(job) if job.schema_file is not None else last_inferred(run)
+
+
 def last_inferred(run: RunDirectory) -> schema_pb2.Schema | None:
     """What the examples of the last published night before `run` were inferred to be."""
     for before in lineage.published_nights(run, 1):

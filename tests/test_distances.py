@@ -13,7 +13,6 @@ from transforms.monitoring.distances import (
     jensen_shannon_divergence,
     l_infinity_distance,
     largest_change_of_difference,
-    mass_within,
     noise_of_divergence,
     noise_of_shares,
     quantile_edges,
@@ -103,12 +102,6 @@ def test_a_spike_has_a_cell_of_its_own():
     a, b = points([0] * 80 + [1] * 20), points([0] * 80 + [2] * 20)
     assert jensen_shannon_divergence(a, b, quantile_edges(a, 5)) == 0.0  # [0, 0]: cells below, at, and above 0
     assert jensen_shannon_divergence(a, b, [0, 0, 1, 1]) == pytest.approx(0.2)
-
-
-def test_mass_within():
-    assert mass_within(histogram((0, 10, 10)), 2.5, 7.5) == pytest.approx(0.5)
-    assert mass_within(points([1, 2, 3, 4]), 2, 3) == pytest.approx(0.5)
-    assert mass_within(points([1, 2, 3, 4]), -math.inf, math.inf) == 1.0
 
 
 def test_a_swap_of_groups_shows_in_the_difference_of_their_means():

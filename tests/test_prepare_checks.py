@@ -6,10 +6,13 @@ import pathlib
 import subprocess
 import sys
 
+import pyarrow as pa
 import pyarrow.csv
 import pytest
 from conftest import NATALITY, ROOT, ListedConsole
-from planted_faults import Nights, in_grams, rows, swapped
+from google.protobuf import text_format
+from planted_faults import Nights, in_grams, replaced, rows, swapped
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from beam_jobs.night import Night, run_stage
 from beam_jobs.stages import prepare
@@ -110,6 +113,33 @@ def test_an_edited_schema_is_checked_anew(nights, tmp_path):
     path.write_text(path.read_text() + "dataset_constraints { min_examples_count: 100000 }")
     with night.working(), pytest.raises(RefusedError, match=r"schema: 8,000 rows, expected 100,000 or more"):
         run_stage(prepare.STAGE, night)
+
+
+def test_what_lies_outside_the_kept_range_is_counted_and_not_estimated(nights, tmp_path):
+    """One weight in 8,000 on each side; the nearest quantiles would make it a share of the rows."""
+    path = tmp_path / "natality.pbtxt"
+    kept = pathlib.Path(nights.folder, "natality/2026-01-01/000000000001/schema.pbtxt").read_text()
+    before, _, weight = kept.partition('name: "weight_pounds"')
+    path.write_text(f'{before}name: "weight_pounds"{weight.replace("mass: 0.99", "mass: 0.995", 1)}')
+    table = rows(2)
+    weights = table["weight_pounds"].to_pylist()
+    tonight = replaced(table, "weight_pounds", pa.array([0.01, 40.0, *weights[2:]]))
+    night, _ = nights.prepare(2, tonight, f"schema={path}")
+    statistics = text_format.Parse(
+        pathlib.Path(night.run.file("statistics.pbtxt")).read_text(), statistics_pb2.DatasetFeatureStatisticsList()
+    )
+    counted = [
+        bucket.sample_count
+        for dataset in statistics.datasets
+        for stats in dataset.features
+        if stats.path.step[0] == "weight_pounds"
+        for custom in stats.custom_stats
+        if custom.name == "outside"
+        for bucket in custom.histogram.buckets
+    ]
+    feature = next(f for f in text_format.Parse(kept, schema_pb2.Schema()).feature if f.name == "weight_pounds")
+    low, high = feature.float_domain.min, feature.float_domain.max
+    assert sum(counted) == sum(not low <= weight <= high for weight in tonight["weight_pounds"].to_pylist()) >= 2
 
 
 def schema_command(folder, *arguments, code=0):

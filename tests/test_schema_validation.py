@@ -1,5 +1,6 @@
 """Examples against a schema: what is found, in which words, and that the proposed edit mends just that."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from google.protobuf import text_format
@@ -167,3 +168,55 @@ def test_rows_as_a_whole():
     assert checked.proposal.dataset_constraints.min_examples_count == 800
     checked, _ = check(statistics(), SCHEMA + "dataset_constraints { max_examples_count: 100 }")
     assert [found.reason for found in checked.anomalies] == ["DATASET_HIGH_NUM_EXAMPLES"]
+
+
+def many(outliers, bounds, schema):
+    """Statistics of 100,000 normal numbers, some of them replaced, against a range that has all the others."""
+    numbers = np.random.default_rng(7).normal(5.0, 1.0, 100_000).clip(1.0, 9.0)
+    numbers[: len(outliers)] = outliers
+    splits = {}
+    for split in ("train", "eval"):
+        splits[split] = SplitSummary(bounds=bounds)
+        splits[split].add(pa.record_batch({"x": numbers}))
+    return check(dataset_statistics(splits), schema, {"x": "float"})[0].anomalies
+
+
+RANGE = """
+    feature {
+      name: "x" type: FLOAT presence { min_fraction: 1 min_count: 1 } shape { }
+      float_domain { min: 0 max: 10 } distribution_constraints { min_domain_mass: 0.99 }
+    }
+"""
+BOUNDS = {"x": (0.0, 10.0)}
+
+
+@pytest.mark.parametrize("bounds", [{}, {"x": (0.0, 9.0)}, BOUNDS], ids=["uncounted", "of another range", "counted"])
+@pytest.mark.parametrize("mass", ["0.99", "0.995", "0.9999"])
+def test_an_outlier_is_no_share_of_the_rows(bounds, mass):
+    assert many([-50.0, 60.0], bounds, RANGE.replace("0.99", mass)) == ()
+
+
+@pytest.mark.parametrize(
+    ("outside", "bounds", "found"),
+    [(1200, BOUNDS, "1.2%"), (3500, {}, "3.0%"), (1000, BOUNDS, None), (2, BOUNDS, None)],
+    ids=["counted", "whole buckets", "as many as tolerated", "two rows"],
+)
+def test_a_share_of_many_numbers_outside_is_found(outside, bounds, found):
+    anomalies = many([60.0] * outside, bounds, RANGE)
+    expected = f"{found} of x in the train split is outside 0 to 10, expected at most 1.0%: it goes from 1 to 60"
+    assert [anomaly.long for anomaly in anomalies] == ([expected] if found else [])
+
+
+def test_without_tolerance_one_row_of_many_is_named():
+    (anomaly,) = many([60.0], {}, RANGE.replace("distribution_constraints { min_domain_mass: 0.99 }", ""))
+    assert anomaly.long.startswith("0.001% of x in the train split is outside 0 to 10, expected at most 0.0%: ")
+
+
+@pytest.mark.parametrize("value", [0.1, -0.1, 1e300, 16777217.0], ids=str)
+def test_an_inferred_range_has_its_own_extremes(value):
+    """A schema's floats have 32 bits, and the nearest one may leave out the very value."""
+    found = statistics({"x": [value] * 400}, x=[value] * 400)
+    inferred = infer_schema(found, COLUMNS, FEATURES)
+    assert check_schema(inferred, found, inferred).anomalies == ()
+    mended = check(found)[0].proposal
+    assert check_schema(mended, found, inferred).anomalies == ()

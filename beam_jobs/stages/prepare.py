@@ -10,7 +10,7 @@ from beam_jobs import lineage
 from beam_jobs.data_checks import check_data, read_statistics
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import Step, run_here, run_step
-from beam_jobs.schemas import schema_text
+from beam_jobs.schemas import baseline_schema, schema_text
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.run_directory import MARKERS
 from configs.errors import RefusedError
@@ -19,6 +19,7 @@ from configs.sources import SourceSplit
 from transforms.examples.anomalies import find_anomalies
 from transforms.examples.anomaly import Anomaly
 from transforms.examples.ingestion import IngestExamples, IngestionSummary
+from transforms.examples.schema_rules import bounds_of
 from transforms.preprocessing.analysis import AnalyzeExamples, transform_hash
 from transforms.preprocessing.functions import load_preprocessing_fn, make_preprocessing_fn
 from transforms.preprocessing.transformed_examples import TransformExamples
@@ -72,6 +73,8 @@ def run(night: Night) -> dict[str, Any]:
 def _ingest(night: Night) -> IngestionSummary:
     job, summary_path, folder = night.trained_job, night.run.file("ingestion.json"), night.run.file("examples")
     split = job.split
+    schema = baseline_schema(job, night.run)
+    bounds = {feature.name: bounds_of(feature) for feature in schema.feature} if schema is not None else {}
     ingest = IngestExamples(
         reader=night.open_source(job.source, job.read_columns),
         split=night.open_source(split.eval, job.read_columns) if isinstance(split, SourceSplit) else split,
@@ -80,6 +83,7 @@ def _ingest(night: Night) -> IngestionSummary:
         example_label=job.label,
         output_dir=night.run.path,
         max_bad_rows=job.max_bad_rows,
+        bounds={name: pair for name, pair in bounds.items() if pair is not None},
     )
     storage.make_folder(folder)
     step = Step("ingest", ingest, summary_path, clear=lambda: storage.remove_all_but(folder, ()))

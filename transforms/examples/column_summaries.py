@@ -1,7 +1,7 @@
 """Summaries of columns that take batches in and merge with another: all that statistics of any number of rows need.
 
 What is said to be exact is the same to the last bit however the rows are cut into batches and these among workers:
-counts, extremes, means and deviations; quantiles of up to `EXACT_VALUES` different numbers; counts of up to
+counts, also of what is beyond bounds, extremes, means and deviations; quantiles of up to `EXACT_VALUES` different numbers; counts of up to
 `EXACT_WORDS` different words; a label's mean for each of up to `LABELLED_WORDS` words. Beyond, quantiles are within
 0.1 % of the rows, a word's count is within rows / `EXACT_WORDS`, and the number of different words within about 1 %
 (which, too, depends on the words alone).
@@ -10,6 +10,7 @@ counts, extremes, means and deviations; quantiles of up to `EXACT_VALUES` differ
 import dataclasses
 import math
 import pickle
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,14 @@ class NumericSummary:
     """Summary of an int or float column.
 
     Attributes:
+        bounds: least and greatest value that are expected, if any are; rows beyond them are counted.
         value_counts: rows by value; None once there are more than `EXACT_VALUES` different ones. Until then the sketch
             of quantiles is empty.
     """
 
     is_int: bool
+    bounds: tuple[float, float] | None = None
+    outside: int = 0
     rows: int = 0
     missing: int = 0
     moments: ExactMoments = dataclasses.field(default_factory=ExactMoments)
@@ -63,6 +67,8 @@ class NumericSummary:
         self.rows += len(array)
         self.missing += array.null_count
         self.zeros += int((numbers == 0).sum())
+        if self.bounds is not None:
+            self.outside += int(((numbers < self.bounds[0]) | (numbers > self.bounds[1])).sum())
         self.minimum = min(self.minimum, float(numbers.min(initial=math.inf)))
         self.maximum = max(self.maximum, float(numbers.max(initial=-math.inf)))
         if self.value_counts is None:
@@ -77,6 +83,7 @@ class NumericSummary:
         self.rows += other.rows
         self.missing += other.missing
         self.zeros += other.zeros
+        self.outside += other.outside
         self.minimum = min(self.minimum, other.minimum)
         self.maximum = max(self.maximum, other.maximum)
         if other.value_counts is None:
@@ -199,10 +206,12 @@ class SplitSummary:
 
     Attributes:
         label_name: column whose mean is wanted for each word of the others, if it is of numbers.
+        bounds: of columns of numbers, which count what is beyond them.
         labels: by column of words.
     """
 
     label_name: str | None = None
+    bounds: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     rows: int = 0
     columns: dict[str, NumericSummary | StringSummary] = dataclasses.field(default_factory=dict)
     labels: dict[str, LabelSummary] = dataclasses.field(default_factory=dict)
@@ -215,7 +224,9 @@ class SplitSummary:
             if field.name not in self.columns:
                 is_text = pa.types.is_string(field.type)
                 self.columns[field.name] = (
-                    StringSummary() if is_text else NumericSummary(pa.types.is_integer(field.type))
+                    StringSummary()
+                    if is_text
+                    else NumericSummary(pa.types.is_integer(field.type), self.bounds.get(field.name))
                 )
             self.columns[field.name].add(array)
 

@@ -97,6 +97,7 @@ class IngestExamples(beam.PTransform):
         output_dir: the run directory.
         max_bad_rows: bad rows that the job tolerates. All are counted, and the first ones kept in `bad_rows.jsonl`:
             this many, or `MIN_KEPT_BAD_ROWS` if that is more.
+        bounds: least and greatest expected number by column; the statistics count what is beyond.
     """
 
     reader: SourceReader
@@ -106,6 +107,7 @@ class IngestExamples(beam.PTransform):
     example_label: Label
     output_dir: str
     max_bad_rows: int = 0
+    bounds: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[IngestionSummary]:
         """Reads, splits, and writes."""
@@ -115,7 +117,7 @@ class IngestExamples(beam.PTransform):
         _ = (
             parts
             | "SelectBatches" >> beam.Map(lambda part: (part.split, part.batch))
-            | "GenerateStatistics" >> GenerateStatistics(label_name=self.example_label.name)
+            | "GenerateStatistics" >> GenerateStatistics(label_name=self.example_label.name, bounds=self.bounds)
             | "WriteStatistics" >> beam.Map(write_statistics, FileSystems.join(self.output_dir, "statistics.pbtxt"))
         )
         kept = max(self.max_bad_rows, MIN_KEPT_BAD_ROWS)

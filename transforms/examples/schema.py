@@ -7,6 +7,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics
 
 from configs.features import ColumnType, Feature
+from transforms.examples.schema_rules import float_below
 from transforms.monitoring.distances import noise_of_shares
 from transforms.monitoring.readings import common_of, dataset_of, missing_share, rows_of, value_counts_of
 
@@ -93,7 +94,8 @@ def _infer_range(feature: schema_pb2.Feature, stats: FeatureNameStatistics) -> N
     if feature.type == schema_pb2.INT:
         feature.int_domain.min, feature.int_domain.max = int(stats.num_stats.min), int(stats.num_stats.max)
     else:
-        feature.float_domain.min, feature.float_domain.max = stats.num_stats.min, stats.num_stats.max
+        feature.float_domain.min = float_below(stats.num_stats.min)
+        feature.float_domain.max = -float_below(-stats.num_stats.max)
     # Beyond each extreme of n rows there is 1 / n of the next ones, and seldom more than ten times that.
     tolerance = max(DOMAIN_TOLERANCE, 2 * _ROWS_BY_CHANCE / common_of(stats).num_non_missing)
     if tolerance <= _MAX_TOLERANCE:

@@ -4,14 +4,15 @@ A tolerance of values is `distribution_constraints.min_domain_mass`; without one
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
 from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics
 
-from transforms.monitoring.distances import mass_within
-from transforms.monitoring.readings import common_of, distribution_of, missing_share, value_counts_of
+from transforms.monitoring.readings import common_of, missing_share, rows_outside, value_counts_of
 
 _SHOWN = 3
 
@@ -67,6 +68,23 @@ def domain_of(feature: Feature, schema: Schema) -> schema_pb2.StringDomain | Non
     if feature.HasField("string_domain"):
         return feature.string_domain
     return next((domain for domain in schema.string_domain if domain.name == feature.domain), None)
+
+
+def bounds_of(feature: Feature) -> tuple[float, float] | None:
+    """The column's least and greatest number, infinite where a side is open; None if it has no range of numbers."""
+    kind = feature.WhichOneof("domain_info")
+    if kind not in ("int_domain", "float_domain"):
+        return None
+    domain = getattr(feature, kind)
+    low = float(domain.min) if domain.HasField("min") else -math.inf
+    return low, float(domain.max) if domain.HasField("max") else math.inf
+
+
+def float_below(value: float) -> float:
+    """The greatest float32, which is what a range is kept in, that is not above a value."""
+    with np.errstate(over="ignore"):
+        nearest = np.float32(value)
+        return float(nearest if float(nearest) <= value else np.nextafter(nearest, np.float32(-np.inf)))
 
 
 def _presence(case: Case) -> Iterator[Finding]:
@@ -146,36 +164,41 @@ def _unique(case: Case) -> Iterator[Finding]:
 
 def _range(case: Case) -> Iterator[Finding]:
     name, kind, found = case.feature.name, case.feature.WhichOneof("domain_info"), case.stats.num_stats
-    if kind not in ("int_domain", "float_domain"):
+    bounds = bounds_of(case.feature)
+    if kind is None or bounds is None:
         return
-    domain = getattr(case.feature, kind)
-    low = domain.min if domain.HasField("min") else float("-inf")
-    high = domain.max if domain.HasField("max") else float("inf")
+    low, high = bounds
     if low <= found.min and found.max <= high:
         return
-    outside = 1 - mass_within(distribution_of(case.stats), low, high)
+    outside = rows_outside(case.stats, low, high) / found.common_stats.num_non_missing
     if _tolerance(case.feature) > 0 and outside <= _tolerance(case.feature):
         return
 
     def mend(feature: Feature, schema: Schema) -> None:
-        edited, whole = getattr(feature, kind), int if kind == "int_domain" else float
+        edited = getattr(feature, kind)
         least = min(stats.num_stats.min for stats in case.others)
         most = max(stats.num_stats.max for stats in case.others)
         if least < low:
-            edited.min = whole(least)
+            edited.min = int(least) if kind == "int_domain" else float_below(least)
         if most > high:
-            edited.max = whole(most)
+            edited.max = int(most) if kind == "int_domain" else -float_below(-most)
 
     side = "SMALL" if found.min < low else "BIG"
     long = (
-        f"{outside:.1%} of {name} in the {case.split} split is outside {low:g} to {high:g}, "
+        f"{_percent(outside)} of {name} in the {case.split} split is outside {low:g} to {high:g}, "
         f"expected at most {_tolerance(case.feature):.1%}: it goes from {found.min:g} to {found.max:g}"
     )
     reason = f"INT_TYPE_{side}_INT" if kind == "int_domain" else f"FLOAT_TYPE_{side}_FLOAT"
     yield Finding(reason, "out of range", long, mend)
 
 
+def _percent(share: float) -> str:
+    """As a percentage, also of a few in a million."""
+    return f"{share:.1%}" if share >= 0.001 or not share else f"{100 * share:.1g}%"
+
+
 def _tolerance(feature: Feature) -> float:
     """Share of the values that need not be of the domain."""
     constraints = feature.distribution_constraints
-    return 1.0 - constraints.min_domain_mass if feature.HasField("distribution_constraints") else 0.0
+    # 1.0 - 0.9 is less than 0.1
+    return round(1.0 - constraints.min_domain_mass, 12) if feature.HasField("distribution_constraints") else 0.0

@@ -2,10 +2,11 @@
 
 The mathematics is in the columns' summaries; Beam adds nothing but the distribution. Beside TFDV's own fields each
 column of numbers has a custom statistic `distribution`, and each of few words `label_means`, which is the label's mean
-for each of them: of these `transforms.monitoring` measures distances.
+for each of them: of these `transforms.monitoring` measures distances. `outside` counts what is beyond expected bounds.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -17,7 +18,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics, H
 
 from transforms.examples.column_summaries import LabelSummary, NumericSummary, SplitSummary, StringSummary
 from transforms.files import create_atomically
-from transforms.monitoring.readings import DISTRIBUTION, LABEL_MEANS
+from transforms.monitoring.readings import DISTRIBUTION, LABEL_MEANS, OUTSIDE
 
 SPLITS = ("train", "eval")
 # TFDV's defaults: num_top_values, num_rank_histogram_buckets, num_histogram_buckets.
@@ -65,6 +66,11 @@ def feature_statistics(name: str, summary: NumericSummary | StringSummary) -> Fe
         feature.string_stats.common_stats.CopyFrom(common)
         return feature
     feature.type = FeatureNameStatistics.INT if summary.is_int else FeatureNameStatistics.FLOAT
+    if summary.bounds is not None:
+        outside = feature.custom_stats.add(name=OUTSIDE).histogram
+        outside.buckets.add(
+            low_value=summary.bounds[0], high_value=summary.bounds[1], sample_count=float(summary.outside)
+        )
     if summary.count:
         feature.num_stats.CopyFrom(_numeric_statistics(summary))
         feature.custom_stats.add(name=DISTRIBUTION, histogram=_distribution(summary))
@@ -155,19 +161,22 @@ class GenerateStatistics(beam.PTransform):
     Attributes:
         names: of its datasets, in this order; there is one for each, also without rows.
         label_name: column whose mean is wanted for each word of the others.
+        bounds: least and greatest expected number by column; what is beyond is counted.
     """
 
     names: tuple[str, ...] = SPLITS
     label_name: str | None = None
+    bounds: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Combines the batches' summaries."""
-        return batches | "SummarizeColumns" >> beam.CombineGlobally(_StatisticsFn(self.names, self.label_name))
+        combine = _StatisticsFn(self.names, self.label_name, self.bounds)
+        return batches | "SummarizeColumns" >> beam.CombineGlobally(combine)
 
 
 class _StatisticsFn(beam.CombineFn):
-    def __init__(self, names: tuple[str, ...], label_name: str | None):
-        self._names, self._label_name = names, label_name
+    def __init__(self, names: tuple[str, ...], label_name: str | None, bounds: Mapping[str, tuple[float, float]]):
+        self._names, self._label_name, self._bounds = names, label_name, bounds
 
     def create_accumulator(self) -> dict[str, SplitSummary]:
         return {}
@@ -176,14 +185,14 @@ class _StatisticsFn(beam.CombineFn):
         self, accumulator: dict[str, SplitSummary], element: tuple[str, pa.RecordBatch]
     ) -> dict[str, SplitSummary]:
         split, batch = element
-        accumulator.setdefault(split, SplitSummary(self._label_name)).add(batch)
+        accumulator.setdefault(split, SplitSummary(self._label_name, self._bounds)).add(batch)
         return accumulator
 
     def merge_accumulators(self, accumulators: Any) -> dict[str, SplitSummary]:
         merged: dict[str, SplitSummary] = {}
         for accumulator in accumulators:
             for split, summary in accumulator.items():
-                merged.setdefault(split, SplitSummary(self._label_name)).merge(summary)
+                merged.setdefault(split, SplitSummary(self._label_name, self._bounds)).merge(summary)
         return merged
 
     def extract_output(self, accumulator: dict[str, SplitSummary]) -> statistics_pb2.DatasetFeatureStatisticsList:

@@ -136,12 +136,6 @@ def noise_of_shares(rows_a: float, rows_b: float) -> float:
     return _DEVIATIONS / 2 * math.sqrt(1 / rows_a + 1 / rows_b)  # a share of a half deviates most
 
 
-def mass_within(histogram: Histogram, low: float, high: float) -> float:
-    """Share of a histogram's rows from `low` to `high`, both included; a bucket partly within is taken as even."""
-    below, within, above = _masses(histogram, [low, math.nextafter(high, math.inf)])
-    return float(within / (below + within + above))
-
-
 def _masses(histogram: Histogram, edges: Sequence[float]) -> np.ndarray:
     """Rows in each cell, `[len(edges) + 1]`: a cell has its lower edge; the second of equal edges begins behind it."""
     low = np.array([bucket.low_value for bucket in histogram.buckets])

@@ -7,6 +7,9 @@ DISTRIBUTION = "distribution"
 """Custom statistic of numbers: every value with its count, as buckets without width, where they are few; else
 quantiles."""
 
+OUTSIDE = "outside"
+"""Custom statistic of numbers: how many are beyond the bucket's `low_value` and `high_value`."""
+
 LABEL_MEANS = "label_means"
 """Custom statistic of few words: the label's mean where the column has that word, as the bucket's `sample_count`."""
 
@@ -53,6 +56,20 @@ def distribution_of(stats: FeatureNameStatistics) -> Histogram:
         if histogram.type == Histogram.QUANTILES:
             return histogram
     return Histogram()
+
+
+def rows_outside(stats: FeatureNameStatistics, low: float, high: float) -> float:
+    """Rows below `low` or above `high`: all of them where they were counted for these bounds, or values are few.
+
+    Else it is what lies outside for certain: whole buckets of the distribution, and at least the extremes.
+    """
+    for custom in stats.custom_stats:
+        for bucket in custom.histogram.buckets if custom.name == OUTSIDE else ():
+            if (bucket.low_value, bucket.high_value) == (low, high):
+                return bucket.sample_count
+    buckets = distribution_of(stats).buckets
+    whole = sum(bucket.sample_count for bucket in buckets if bucket.high_value < low or bucket.low_value > high)
+    return max(whole, float(stats.num_stats.min < low) + float(stats.num_stats.max > high))
 
 
 def label_means_of(stats: FeatureNameStatistics) -> dict[str, float]:
