@@ -9,6 +9,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics, FeatureNameStatistics, Histogram
 
 from configs.monitoring import Comparison, OnBreach
+from transforms.examples.column_summaries import EXACT_WORDS
 from transforms.monitoring.distances import (
     jensen_shannon_divergence,
     l_infinity_distance,
@@ -31,6 +32,8 @@ Measure = Literal["l_infinity", "jensen_shannon", "missing", "gone", "label_mean
 GONE_SHARE = 0.01
 """A value that had this share of the rows, and has none any more, is a breach."""
 _GONE_CHANCE = 1e-6
+# Above, the number of different words is an estimate that may be a few per cent too low, and their counts may be bundled.
+_FEW_WORDS = EXACT_WORDS * 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,10 +114,11 @@ def _exact_part(
                 stats.num_stats.ClearField("histograms")
                 stats.num_stats.ClearField("median")
             else:
+                counts = value_counts_of(stats) or {}
                 stats.string_stats.ClearField("rank_histogram")
                 stats.string_stats.ClearField("top_values")
                 # Sums say little of words. Few words are counted exactly, and these counts say much.
-                for value, count in sorted((value_counts_of(stats) or {}).items()):
+                for value, count in sorted(counts.items()) if stats.string_stats.unique <= _FEW_WORDS else ():
                     stats.string_stats.top_values.add(value=value, frequency=count)
     return exact
 
