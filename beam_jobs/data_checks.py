@@ -118,10 +118,16 @@ def _traffic(night: Night) -> tuple[DatasetFeatureStatisticsList | None, list[An
     (summary,) = storage.read_json(night.run.file("traffic.json"))
     statistics = read_statistics(night.run, "traffic_statistics.pbtxt")
     assert statistics is not None, path
-    if not summary["bad_rows"]:
-        return statistics, []
-    long = f"{summary['bad_rows']:,} rows cannot be read as features, and are left out"
-    return statistics, [Anomaly("traffic", "WARNING", "bad rows in the traffic", long)]
+    anomalies = []
+    if summary["bad_rows"]:
+        long = f"{summary['bad_rows']:,} rows cannot be read as features, and are left out"
+        anomalies.append(Anomaly("traffic", "WARNING", "bad rows in the traffic", long))
+    if not dataset_of(statistics, TRAFFIC).num_examples:
+        # What cannot be compared is no match: silence here would let any skew pass.
+        long = "the traffic has no good row, so that nothing can be held against the train split; expected some"
+        severity = SEVERITIES[job.skew.on_breach]
+        anomalies.append(Anomaly("traffic", severity, "no traffic", long, "", "DATASET_LOW_NUM_EXAMPLES"))
+    return statistics, anomalies
 
 
 def _compare_traffic(

@@ -88,6 +88,21 @@ def test_skew_is_the_traffic_against_the_train_split(nights, tmp_path):
     nights.prepare(2, rows(2), *settings, "skew.features={plurality: 1}")
 
 
+@pytest.mark.parametrize("on_breach", ["block", "warn"])
+def test_traffic_without_rows_does_not_pass_for_traffic_without_skew(nights, tmp_path, on_breach):
+    (tmp_path / "traffic.csv").write_text("is_male,mother_age,plurality,gestation_weeks\n")
+    settings = [f"traffic={{kind: csv, files: {tmp_path}/traffic.csv}}", f"skew.on_breach={on_breach}"]
+    line = "traffic: the traffic has no good row, so that nothing can be held against the train split; expected some"
+    if on_breach == "block":
+        with pytest.raises(RefusedError) as refused:
+            nights.prepare(2, rows(2), *settings)
+        assert str(refused.value) == line
+    else:
+        night, _ = nights.prepare(2, rows(2), *settings)
+        assert f"prepare      {line}" in night.console.lines
+    assert "DATASET_LOW_NUM_EXAMPLES" in pathlib.Path(nights.night.run.file("anomalies.pbtxt")).read_text()
+
+
 def test_training_is_due_when_the_examples_have_drifted(nights):
     """Not due, the model is reused and there is no transform graph; due, there is one."""
     settings = ["model.training.every=drift"]

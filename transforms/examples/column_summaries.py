@@ -1,10 +1,10 @@
 """Summaries of columns that take batches in and merge with another: all that statistics of any number of rows need.
 
 What is said to be exact is the same to the last bit however the rows are cut into batches and these among workers:
-counts, also of what is beyond bounds, extremes, means and deviations; quantiles of up to `EXACT_VALUES` different numbers; counts of up to
-`EXACT_WORDS` different words; a label's mean for each of up to `LABELLED_WORDS` words. Beyond, quantiles are within
-0.1 % of the rows, a word's count is within rows / `EXACT_WORDS`, and the number of different words within about 1 %
-(which, too, depends on the words alone).
+counts, also of what is beyond bounds, extremes, means and deviations; quantiles of up to `EXACT_VALUES` different
+numbers; counts of up to `EXACT_WORDS` different words; a label's mean for each of up to `LABELLED_WORDS` words. Beyond,
+quantiles are within 0.1 % of the rows, a word's count is within rows / `EXACT_WORDS`, and the number of different words
+within about 1 % (which, too, depends on the words alone).
 """
 
 import dataclasses
