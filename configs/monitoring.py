@@ -1,8 +1,9 @@
 """What tonight's examples are compared with, and from which distance on that matters.
 
 A distance is between 0 and 1: of words and categories the L-infinity distance, which is the largest change of a value's
-share; of numbers the Jensen-Shannon divergence in bits; of any column the change of its missing share; and of words,
-where there is a label, how much more or less apart its means are for two of them, in its standard deviations.
+share; of numbers the Jensen-Shannon divergence in bits; of any column the change of its missing share; and of words
+and categories, where there is a label of numbers, how much more or less apart its means are for two of them, in its
+standard deviations.
 """
 
 from typing import Annotated, Literal

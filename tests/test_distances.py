@@ -10,11 +10,13 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import Histogram
 
 from transforms.monitoring.distances import (
     CHANCE,
+    Group,
     jensen_shannon_divergence,
     l_infinity_distance,
     largest_change_of_difference,
     noise_of_divergence,
     noise_of_shares,
+    noise_of_tolerance,
     quantile_edges,
 )
 
@@ -104,23 +106,62 @@ def test_a_spike_has_a_cell_of_its_own():
     assert jensen_shannon_divergence(a, b, [0, 0, 1, 1]) == pytest.approx(0.2)
 
 
+def groups_of(**groups):
+    return {name: Group(*group) for name, group in groups.items()}
+
+
 def test_a_swap_of_groups_shows_in_the_difference_of_their_means():
-    here = {"boy": (5000, 5.4), "girl": (5000, 5.6), "unknown": (10_000, 5.5), "rare": (29, 9.0)}
-    there = {"boy": (5000, 5.6), "girl": (5000, 5.4), "unknown": (10_000, 5.5), "rare": (29, 1.0)}
+    here = groups_of(boy=(5000, 5.4, 1), girl=(5000, 5.6, 1), unknown=(10_000, 5.5, 1), rare=(29, 9.0, 1))
+    there = groups_of(boy=(5000, 5.6, 1), girl=(5000, 5.4, 1), unknown=(10_000, 5.5, 1), rare=(29, 1.0, 1))
     change, noise, *pair = largest_change_of_difference(here, there)
     assert (change, sorted(pair)) == (pytest.approx(0.4), ["boy", "girl"])  # too few rows tell nothing of the rare ones
     assert noise == pytest.approx(math.sqrt(2 * math.log(3 / CHANCE)) * math.sqrt(4 / 5000))
-    assert largest_change_of_difference(here, {"boy": (5000, 5.6)}) is None
+    assert largest_change_of_difference(here, groups_of(boy=(5000, 5.6, 1))) is None
 
 
-def test_means_of_groups_stay_below_the_noise():
+def test_a_group_is_as_uncertain_as_it_is_itself():
+    quiet, noisy = (groups_of(a=(5000, 5.0, deviation), b=(5000, 5.0, deviation)) for deviation in (0.1, 3.0))
+    assert [largest_change_of_difference(sample, sample)[1] for sample in (quiet, noisy)] == pytest.approx(
+        [deviation * math.sqrt(2 * math.log(1 / CHANCE)) * math.sqrt(4 / 5000) for deviation in (0.1, 3.0)], rel=0.15
+    )
+
+
+def binary(generator, rows, shares, rates):
+    """Groups of a label that is 0 or 1, each at its own rate."""
+    counts = generator.multinomial(rows, shares)
+    means = generator.binomial(counts, rates) / np.maximum(counts, 1)
+    overall = (counts * means).sum() / rows
+    return means, counts, np.sqrt(means * (1 - means)), math.sqrt(overall * (1 - overall))
+
+
+def normal(generator, rows, shares, deviations):
+    """Groups of a label of one mean, each with its own deviation."""
+    counts = generator.multinomial(rows, shares)
+    means = generator.normal(size=len(shares)) * deviations / np.sqrt(counts)
+    spreads = deviations * np.sqrt(generator.chisquare(counts - 1) / counts)
+    return means, counts, spreads, math.sqrt((counts * (spreads**2 + means**2)).sum() / rows)
+
+
+@pytest.mark.parametrize(
+    ("draw", "shares", "label"),
+    [
+        (binary, [0.02, 0.49, 0.49], [0.5, 0.01, 0.01]),
+        (binary, [0.002] * 10 + [0.98], [0.01] * 10 + [0.05]),
+        (normal, [0.02, 0.49, 0.49], [10.0, 1.0, 1.0]),
+        (normal, [1 / 6] * 6, [1.0] * 6),
+    ],
+    ids=["a rare word at another rate", "small groups with few events", "one noisy group", "alike"],
+)
+def test_means_of_groups_stay_below_the_noise(draw, shares, label):
+    """Of two samples of one distribution, with nothing tolerated beside chance."""
     generator = np.random.default_rng(5)
     beyond = []
-    for _ in range(300):
+    for _ in range(2000):
         samples = []
-        for rows in (400, 900):
-            groups, values = generator.integers(0, 6, rows), generator.normal(size=rows)
-            samples.append({str(g): (int((groups == g).sum()), float(values[groups == g].mean())) for g in range(6)})
+        for _ in range(2):
+            means, counts, spreads, deviation = draw(generator, 20_000, np.array(shares), np.array(label))
+            columns = zip(counts.tolist(), (means / deviation).tolist(), (spreads / deviation).tolist(), strict=True)
+            samples.append({str(index): Group(*group) for index, group in enumerate(columns)})
         change, noise, *_ = largest_change_of_difference(*samples)
         beyond.append(change / noise)
     assert 0.3 < max(beyond) < 1
@@ -137,3 +178,11 @@ def test_chance_stays_below_the_noise(rows):
         divergences.append(jensen_shannon_divergence(points(a), points(b)))
     assert max(shares) < noise_of_shares(*rows) < 4 * np.median(shares) + 0.2
     assert max(divergences) < noise_of_divergence(4, *rows) < 30 * np.median(divergences)
+
+
+@pytest.mark.parametrize(("share", "rows"), [(0.01, 50), (0.4, 20), (0.4, 50), (0.1, 1000), (0.001, 100_000)])
+def test_a_tolerated_share_stays_within_its_noise(share, rows):
+    found = np.random.default_rng(1).binomial(rows, share, 100_000) / rows
+    beyond = (found > share + noise_of_tolerance(share, rows)).mean()
+    assert beyond <= 2 * CHANCE
+    assert (found > share + noise_of_tolerance(share, rows) / 3).mean() > CHANCE  # nor much more than it takes

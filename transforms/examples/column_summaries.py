@@ -2,9 +2,9 @@
 
 What is said to be exact is the same to the last bit however the rows are cut into batches and these among workers:
 counts, also of what is beyond bounds, extremes, means and deviations; quantiles of up to `EXACT_VALUES` different
-numbers; counts of up to `EXACT_WORDS` different words; a label's mean for each of up to `LABELLED_WORDS` words. Beyond,
-quantiles are within 0.1 % of the rows, a word's count is within rows / `EXACT_WORDS`, and the number of different words
-within about 1 % (which, too, depends on the words alone).
+numbers; counts of up to `EXACT_WORDS` different words; a label's moments for each of up to `LABELLED_VALUES` values.
+Beyond, quantiles are within 0.1 % of the rows, a word's count is within rows / `EXACT_WORDS`, and the number of
+different words within about 1 % (which, too, depends on the words alone).
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from transforms.examples.exact_sums import ExactMoments
 
 EXACT_VALUES = 1000
 EXACT_WORDS = 1 << 14
-LABELLED_WORDS = 100
+LABELLED_VALUES = 1000
 
 _QUANTILE_ERROR = 0.001
 _MAX_ROWS = 1 << 32
@@ -162,20 +162,20 @@ class StringSummary:
 
 @dataclasses.dataclass
 class LabelSummary:
-    """How a label of numbers goes with the words of a column.
+    """How a label of numbers goes with the words or whole numbers of a column.
 
     Attributes:
-        moments: of the label, by word; None once there are more than `LABELLED_WORDS` of them.
+        moments: of the label, by value; None once there are more than `LABELLED_VALUES` of them.
     """
 
-    moments: dict[str, ExactMoments] | None = dataclasses.field(default_factory=dict)
+    moments: dict[str | int, ExactMoments] | None = dataclasses.field(default_factory=dict)
 
     def add(self, array: pa.Array, label: np.ndarray) -> None:
         """Takes in a batch of the column, `[num_rows]`, with its labels."""
         if self.moments is None:
             return
         encoded = array.dictionary_encode()
-        if len(encoded.dictionary) > LABELLED_WORDS:
+        if len(encoded.dictionary) > LABELLED_VALUES:
             self.moments = None
             return
         present = encoded.is_valid().to_numpy(zero_copy_only=False)
@@ -196,7 +196,7 @@ class LabelSummary:
             return
         for word, moments in other.moments.items():
             self.moments.setdefault(word, ExactMoments()).merge(moments)
-        if len(self.moments) > LABELLED_WORDS:
+        if len(self.moments) > LABELLED_VALUES:
             self.moments = None
 
 
@@ -205,9 +205,9 @@ class SplitSummary:
     """Summaries of a split's columns.
 
     Attributes:
-        label_name: column whose mean is wanted for each word of the others, if it is of numbers.
+        label_name: column whose mean is wanted for each value of the others, if it is of numbers.
         bounds: of columns of numbers, which count what is beyond them.
-        labels: by column of words.
+        labels: by column of words or whole numbers.
     """
 
     label_name: str | None = None
@@ -248,7 +248,8 @@ class SplitSummary:
         label = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         has_label = column.is_valid()
         for field, array in zip(batch.schema, batch.columns, strict=True):
-            if pa.types.is_string(field.type):
+            is_discrete = pa.types.is_string(field.type) or pa.types.is_integer(field.type)
+            if is_discrete and field.name != self.label_name:
                 self.labels.setdefault(field.name, LabelSummary()).add(
                     pc.if_else(has_label, array, pa.scalar(None, array.type)), label
                 )

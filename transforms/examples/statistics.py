@@ -1,8 +1,9 @@
 """Statistics of examples by split, in tensorflow_metadata's protos, filled as TensorFlow Data Validation fills them.
 
 The mathematics is in the columns' summaries; Beam adds nothing but the distribution. Beside TFDV's own fields each
-column of numbers has a custom statistic `distribution`, and each of few words `label_means`, which is the label's mean
-for each of them: of these `transforms.monitoring` measures distances. `outside` counts what is beyond expected bounds.
+column of numbers has a custom statistic `distribution`, and `outside`, which counts what is beyond expected bounds;
+each of few words or whole numbers has `label_means` and `label_deviations`, the label's for each of them. Of these
+`transforms.monitoring` measures distances.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics, H
 
 from transforms.examples.column_summaries import LabelSummary, NumericSummary, SplitSummary, StringSummary
 from transforms.files import create_atomically
-from transforms.monitoring.readings import DISTRIBUTION, LABEL_MEANS, OUTSIDE
+from transforms.monitoring.readings import DISTRIBUTION, LABEL_DEVIATIONS, LABEL_MEANS, OUTSIDE, number_text
 
 SPLITS = ("train", "eval")
 # TFDV's defaults: num_top_values, num_rank_histogram_buckets, num_histogram_buckets.
@@ -40,7 +41,7 @@ def dataset_statistics(
         for column, columns_summary in summary.columns.items():
             stats = feature_statistics(column, columns_summary)
             if labels := summary.labels.get(column):
-                _add_label_means(stats, labels)
+                _add_label_moments(stats, labels)
             dataset.features.append(stats)
     return statistics
 
@@ -78,13 +79,16 @@ def feature_statistics(name: str, summary: NumericSummary | StringSummary) -> Fe
     return feature
 
 
-def _add_label_means(stats: FeatureNameStatistics, labels: LabelSummary) -> None:
-    """The label's mean for each word, in the order of the words, as the count of a bucket of that label."""
+def _add_label_moments(stats: FeatureNameStatistics, labels: LabelSummary) -> None:
+    """The label's mean and deviation for each value, in their order, as the count of a bucket of that label."""
     if labels.moments:
         means = stats.custom_stats.add(name=LABEL_MEANS).rank_histogram
-        for rank, (word, moments) in enumerate(sorted(labels.moments.items())):
+        deviations = stats.custom_stats.add(name=LABEL_DEVIATIONS).rank_histogram
+        for rank, (value, moments) in enumerate(sorted(labels.moments.items())):
             if moments.count:
-                means.buckets.add(low_rank=rank, high_rank=rank, label=word, sample_count=moments.mean)
+                name = value if isinstance(value, str) else number_text(value)
+                means.buckets.add(low_rank=rank, high_rank=rank, label=name, sample_count=moments.mean)
+                deviations.buckets.add(low_rank=rank, high_rank=rank, label=name, sample_count=moments.std_dev)
 
 
 def _numeric_statistics(summary: NumericSummary) -> statistics_pb2.NumericStatistics:
@@ -160,7 +164,7 @@ class GenerateStatistics(beam.PTransform):
 
     Attributes:
         names: of its datasets, in this order; there is one for each, also without rows.
-        label_name: column whose mean is wanted for each word of the others.
+        label_name: column whose mean is wanted for each word, or whole number, of the others.
         bounds: least and greatest expected number by column; what is beyond is counted.
     """
 

@@ -11,6 +11,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 from configs.monitoring import Comparison, OnBreach
 from transforms.examples.column_summaries import EXACT_WORDS
 from transforms.monitoring.distances import (
+    Group,
     jensen_shannon_divergence,
     l_infinity_distance,
     largest_change_of_difference,
@@ -21,7 +22,7 @@ from transforms.monitoring.distances import (
 from transforms.monitoring.readings import (
     common_of,
     distribution_of,
-    label_means_of,
+    label_moments_of,
     missing_share,
     rows_of,
     value_counts_of,
@@ -32,7 +33,7 @@ Measure = Literal["l_infinity", "jensen_shannon", "missing", "gone", "label_mean
 GONE_SHARE = 0.01
 """A value that had this share of the rows, and has none any more, is a breach."""
 _GONE_CHANCE = 1e-6
-# Above, the number of different words is an estimate that may be a few per cent too low, and their counts may be bundled.
+# Above, the number of different words is an estimate, and may be a few per cent too low.
 _FEW_WORDS = EXACT_WORDS * 0.95
 
 
@@ -75,7 +76,8 @@ def compare_examples(
         categorical: of numbers, those whose values are categories.
         comparison: thresholds, and what a breach does.
         names: what to call the two in words, such as `tonight` and `on 2026-01-05`.
-        label: column of numbers whose means are compared by the words of the others; there is one of examples only.
+        label: column of numbers whose means are compared by the words and categories of the others; there is one of
+            examples only.
     """
     mine = {stats.path.step[0]: stats for stats in here.features}
     theirs = {stats.path.step[0]: stats for stats in there.features}
@@ -86,7 +88,7 @@ def compare_examples(
         if name in mine and name in theirs
         for distance in (
             *_distances(name, mine[name], theirs[name], name in categorical, comparison, names),
-            *_label_means(name, mine[name], theirs[name], deviations, comparison, names),
+            *_label_means(name, mine[name], theirs[name], name in categorical, deviations, comparison, names),
         )
     )
 
@@ -187,27 +189,35 @@ def _label_means(
     name: str,
     here: FeatureNameStatistics,
     there: FeatureNameStatistics,
+    is_category: bool,
     deviations: tuple[float, ...],
     comparison: Comparison,
     names: tuple[str, str],
 ) -> Iterator[FeatureDistance]:
-    if not all(deviations):
+    if not all(deviations) or not (is_category or here.HasField("string_stats")):
         return
-    found = largest_change_of_difference(_groups(here, deviations[0]), _groups(there, deviations[1]))
+    mine, theirs = _groups(here, deviations[0]), _groups(there, deviations[1])
+    found = largest_change_of_difference(mine, theirs)
     if found is None:
         return
     change, noise, first, second = found
     limit = comparison.threshold_of(name) + noise
-    here_apart, there_apart = (means[first] - means[second] for means in (label_means_of(here), label_means_of(there)))
+    here_apart, there_apart = (
+        (groups[first].mean - groups[second].mean) * deviation
+        for groups, deviation in zip((mine, theirs), deviations, strict=True)
+    )
     apart = f"{here_apart:.4g} {names[0]}, {there_apart:.4g} {names[1]}"
     about = f"from {second!r} to {first!r} the label's mean rises by {apart}"
     is_breach = change > limit and comparison.threshold_of(name) < 1
     yield FeatureDistance(name, "label_means", change, min(limit, 1.0), comparison.on_breach, is_breach, about)
 
 
-def _groups(stats: FeatureNameStatistics, deviation: float) -> dict[str, tuple[float, float]]:
+def _groups(stats: FeatureNameStatistics, deviation: float) -> dict[str, Group]:
     counts = value_counts_of(stats) or {}
-    return {value: (counts.get(value, 0.0), mean / deviation) for value, mean in label_means_of(stats).items()}
+    return {
+        value: Group(counts.get(value, 0.0), mean / deviation, spread / deviation)
+        for value, (mean, spread) in label_moments_of(stats).items()
+    }
 
 
 def _course(here: Histogram, there: Histogram, names: tuple[str, str]) -> str:

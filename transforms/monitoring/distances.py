@@ -3,6 +3,7 @@
 The formulas are those of TFDV's `anomalies/metrics.cc`. It leaves missing values out of both, and so do these.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -86,15 +87,24 @@ def quantile_edges(histogram: Histogram, buckets: int = _BUCKETS) -> list[float]
     return edges
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Values of a group, their unit being the standard deviation of all values of the sample."""
+
+    rows: float
+    mean: float
+    deviation: float
+
+
 def largest_change_of_difference(
-    here: Mapping[str, tuple[float, float]], there: Mapping[str, tuple[float, float]]
+    here: Mapping[str, Group], there: Mapping[str, Group]
 ) -> tuple[float, float, str, str] | None:
     """How much more, or less, apart the means of two groups are in one sample than in the other.
 
     A swap of two groups' names shows in it however many rows they have, and shuffled values do.
 
     Args:
-        here: rows and mean by group, in standard deviations of all values of the sample, whatever their unit.
+        here: by name.
         there: of the other sample; a group counts that has at least `MIN_GROUP_ROWS` in both.
 
     Returns:
@@ -102,14 +112,12 @@ def largest_change_of_difference(
         whose change is most beyond chance; None if there is no pair.
     """
     groups = [
-        group
-        for group, (rows, _) in here.items()
-        if rows >= MIN_GROUP_ROWS and there.get(group, (0, 0.0))[0] >= MIN_GROUP_ROWS
+        name for name, group in here.items() if name in there and min(group.rows, there[name].rows) >= MIN_GROUP_ROWS
     ]
     if len(groups) < 2:
         return None
-    changes = np.array([here[group][1] - there[group][1] for group in groups])
-    variances = np.array([1 / here[group][0] + 1 / there[group][0] for group in groups])
+    changes = np.array([here[name].mean - there[name].mean for name in groups])
+    variances = np.array([_variance_of_change(here[name], there[name]) for name in groups])
     pairs = len(groups) * (len(groups) - 1) / 2
     apart = np.abs(changes[:, None] - changes[None, :])
     # A normal variable is beyond z in less than exp(-z**2 / 2) of all cases, both sides.
@@ -118,6 +126,15 @@ def largest_change_of_difference(
         np.argmax(np.where(np.eye(len(groups), dtype=bool), -np.inf, apart - noise)), apart.shape
     )
     return min(float(apart[first, second]), 1.0), float(noise[first, second]), groups[first], groups[second]
+
+
+def _variance_of_change(here: Group, there: Group) -> float:
+    """Of the difference of two means.
+
+    Few rows may all be alike by chance; so many rows of the sample's own deviation stand in for what they do not show.
+    """
+    squares = here.rows * here.deviation**2 + there.rows * there.deviation**2 + MIN_GROUP_ROWS
+    return squares / (here.rows + there.rows + MIN_GROUP_ROWS) * (1 / here.rows + 1 / there.rows)
 
 
 def noise_of_divergence(cells: int, rows_a: float, rows_b: float) -> float:
@@ -134,6 +151,13 @@ def noise_of_divergence(cells: int, rows_a: float, rows_b: float) -> float:
 def noise_of_shares(rows_a: float, rows_b: float) -> float:
     """What the difference of a share in two samples of one distribution exceeds in about `CHANCE` of all cases."""
     return _DEVIATIONS / 2 * math.sqrt(1 / rows_a + 1 / rows_b)  # a share of a half deviates most
+
+
+def noise_of_tolerance(share: float, rows: float) -> float:
+    """What a sample's share exceeds one of all rows by in about `CHANCE` of all cases, at the most (Bernstein 1927)."""
+    tail = math.log(1 / CHANCE)
+    few = tail / (3 * rows)
+    return few + math.sqrt(few**2 + 2 * share * (1 - share) * tail / rows)
 
 
 def _masses(histogram: Histogram, edges: Sequence[float]) -> np.ndarray:

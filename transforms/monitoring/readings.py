@@ -11,7 +11,11 @@ OUTSIDE = "outside"
 """Custom statistic of numbers: how many are beyond the bucket's `low_value` and `high_value`."""
 
 LABEL_MEANS = "label_means"
-"""Custom statistic of few words: the label's mean where the column has that word, as the bucket's `sample_count`."""
+"""Custom statistic of few words or whole numbers: the label's mean where the column has that value, as the bucket's
+`sample_count`."""
+
+LABEL_DEVIATIONS = "label_deviations"
+"""Custom statistic beside it: the label's standard deviation there."""
 
 
 def dataset_of(statistics: statistics_pb2.DatasetFeatureStatisticsList, name: str) -> DatasetFeatureStatistics:
@@ -44,7 +48,12 @@ def value_counts_of(stats: FeatureNameStatistics) -> dict[str, float] | None:
     buckets = distribution_of(stats).buckets
     if any(bucket.low_value != bucket.high_value for bucket in buckets):
         return None
-    return {f"{bucket.low_value:.17g}": bucket.sample_count for bucket in buckets}
+    return {number_text(bucket.low_value): bucket.sample_count for bucket in buckets}
+
+
+def number_text(number: float) -> str:
+    """What a number is called among values."""
+    return f"{number:.17g}"
 
 
 def distribution_of(stats: FeatureNameStatistics) -> Histogram:
@@ -72,9 +81,13 @@ def rows_outside(stats: FeatureNameStatistics, low: float, high: float) -> float
     return max(whole, float(stats.num_stats.min < low) + float(stats.num_stats.max > high))
 
 
-def label_means_of(stats: FeatureNameStatistics) -> dict[str, float]:
-    """The label's mean by word; empty where it was not asked for, or the words are many."""
-    for custom in stats.custom_stats:
-        if custom.name == LABEL_MEANS:
-            return {bucket.label: bucket.sample_count for bucket in custom.rank_histogram.buckets}
-    return {}
+def label_moments_of(stats: FeatureNameStatistics) -> dict[str, tuple[float, float]]:
+    """The label's mean and deviation by value; empty where they were not asked for, or the values are many."""
+    found = {
+        custom.name: {bucket.label: bucket.sample_count for bucket in custom.rank_histogram.buckets}
+        for custom in stats.custom_stats
+        if custom.name in (LABEL_MEANS, LABEL_DEVIATIONS)
+    }
+    deviations = found.get(LABEL_DEVIATIONS, {})
+    means = found.get(LABEL_MEANS, {})
+    return {value: (mean, deviations[value]) for value, mean in means.items() if value in deviations}
