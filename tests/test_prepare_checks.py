@@ -179,9 +179,9 @@ def test_schema_shows_proposes_and_writes(tmp_path):
     assert f"{path}: written" in written.stderr
     assert path.read_text() == inferred
     assert "nothing to edit" in schema_command(tmp_path, "--update", *keeps).stderr
-    path.write_text("# Kept by the ward.\n" + inferred.replace('  value: "Twins(2)"\n', ""))
+    path.write_text("# Kept by the ward.\n" + inferred.replace('  value: "Single(1)"\n', ""))
     proposed = schema_command(tmp_path, "--update", *keeps)
-    assert '+  value: "Twins(2)"' in proposed.stdout.splitlines()
+    assert '+  value: "Single(1)"' in proposed.stdout.splitlines()
     assert "-# Kept by the ward." in proposed.stdout.splitlines()  # the diff does not hide what the edit costs
     assert "is not of its domain" in proposed.stderr
     assert path.read_text().startswith("# Kept")

@@ -40,7 +40,9 @@ def statistics(evaluation=None, **changes):
     splits = {}
     for split, edits in (("train", changes), ("eval", evaluation or {})):
         splits[split] = SplitSummary()
-        splits[split].add(pa.record_batch({name: pa.array(edits.get(name, columns[name])) for name in columns}))
+        rows = max((len(values) for values in edits.values()), default=400)
+        arrays = {name: pa.array(edits.get(name, (columns[name] * -(-rows // 400))[:rows])) for name in columns}
+        splits[split].add(pa.record_batch(arrays))
     return dataset_statistics(splits)
 
 
@@ -59,19 +61,22 @@ def test_examples_that_keep_the_schema():
     ("changes", "reason", "long"),
     [
         (
-            {"word": ["a", "b"] * 189 + ["c"] * 20 + ["d"] * 2},
+            {"word": ["a", "b"] * 174 + ["c"] * 50 + ["d"] * 2},
             "ENUM_TYPE_UNEXPECTED_STRING_VALUES",
-            "5.5% of word in the train split is not of its domain, expected at most 5.0%: 'c' (5.0%), 'd' (0.5%)",
+            "13.0% of word in the train split is not of its domain, expected at most 5.0% and 5.5% by chance: "
+            "'c' (12.5%), 'd' (0.5%)",
         ),
         (
-            {"word": ["a"] * 300 + [None] * 100},
+            {"word": ["a"] * 240 + [None] * 160},
             "FEATURE_TYPE_LOW_FRACTION_PRESENT",
-            "word is missing in 25.0% of the train split's rows, expected at most 20.0% (presence.min_fraction)",
+            "word is missing in 40.0% of the train split's rows, expected at most 20.0% and 9.4% by chance "
+            "(presence.min_fraction)",
         ),
         (
-            {"x": [5.0] * 350 + [-3.0] * 20 + [4536.0] * 30},
+            {"x": [5.0] * 320 + [-3.0] * 30 + [4536.0] * 50},
             "FLOAT_TYPE_SMALL_FLOAT",
-            "12.5% of x in the train split is outside 0 to 10, expected at most 10.0%: it goes from -3 to 4536",
+            "20.0% of x in the train split is outside 0 to 10, expected at most 10.0% and 7.3% by chance: "
+            "it goes from -3 to 4536",
         ),
         (
             {"n": [1] * 399 + [10]},
@@ -198,12 +203,12 @@ def test_an_outlier_is_no_share_of_the_rows(bounds, mass):
 
 @pytest.mark.parametrize(
     ("outside", "bounds", "found"),
-    [(1200, BOUNDS, "1.2%"), (3500, {}, "3.0%"), (1000, BOUNDS, None), (2, BOUNDS, None)],
+    [(1400, BOUNDS, "1.4%"), (3500, {}, "3.0%"), (1000, BOUNDS, None), (2, BOUNDS, None)],
     ids=["counted", "whole buckets", "as many as tolerated", "two rows"],
 )
 def test_a_share_of_many_numbers_outside_is_found(outside, bounds, found):
     anomalies = many([60.0] * outside, bounds, RANGE)
-    expected = f"{found} of x in the train split is outside 0 to 10, expected at most 1.0%: it goes from 1 to 60"
+    expected = f"{found} of x in the train split is outside 0 to 10, expected at most 1.0% and 0.1% by chance: it goes from 1 to 60"
     assert [anomaly.long for anomaly in anomalies] == ([expected] if found else [])
 
 
@@ -220,3 +225,22 @@ def test_an_inferred_range_has_its_own_extremes(value):
     assert check_schema(inferred, found, inferred).anomalies == ()
     mended = check(found)[0].proposal
     assert check_schema(mended, found, inferred).anomalies == ()
+
+
+@pytest.mark.parametrize(("missing", "found"), [(26, 0), (40, 1)])
+def test_a_small_split_is_given_what_chance_makes_of_it(missing, found):
+    """A column that is missing in 30 % of the rows may well be missing in 26 of 50, and hardly in 40."""
+    many = statistics(word=(["a"] * 6 + ["b"] + [None] * 3) * 10_000)
+    schema = infer_schema(many, COLUMNS, FEATURES)
+    assert schema.feature[0].presence.min_fraction == 0.6
+    night = statistics({"word": ["a"] * (50 - missing) + [None] * missing})
+    anomalies = check_schema(schema, night, infer_schema(night, COLUMNS, FEATURES)).anomalies
+    assert [anomaly.reason for anomaly in anomalies] == ["FEATURE_TYPE_LOW_FRACTION_PRESENT"] * found
+
+
+def test_what_must_never_be_is_not_left_to_chance():
+    found = statistics(x=[1.0] * 399 + [None])
+    (anomaly,) = check(found)[0].anomalies
+    assert anomaly.long == (
+        "x is missing in 0.2% of the train split's rows, expected at most 0.0% (presence.min_fraction)"
+    )

@@ -1,6 +1,7 @@
 """What a schema asks of one column: a rule says whether a split's statistics keep it, and which edit would let them.
 
 A tolerance of values is `distribution_constraints.min_domain_mass`; without one, every value has to be of the domain.
+Where a share is tolerated it is one of many rows, and what chance makes of few ones is added. Nothing is added to none.
 """
 
 import dataclasses
@@ -12,7 +13,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
 from tensorflow_metadata.proto.v0.statistics_pb2 import FeatureNameStatistics
 
-from transforms.monitoring.readings import common_of, missing_share, rows_outside, value_counts_of
+from transforms.monitoring.distances import noise_of_tolerance
+from transforms.monitoring.readings import common_of, missing_share, rows_of, rows_outside, value_counts_of
 
 _SHOWN = 3
 
@@ -49,6 +51,31 @@ class Finding:
     short: str
     long: str
     mend: Callable[[Feature, Schema], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerated:
+    """A share of a column's rows that is tolerated.
+
+    Attributes:
+        share: of many rows.
+        rows: that there are.
+    """
+
+    share: float
+    rows: int
+
+    def allows(self, share: float) -> bool:
+        """Whether so many rows may have a larger share at most by chance."""
+        return share <= self.share + self._chance
+
+    @property
+    def _chance(self) -> float:
+        return noise_of_tolerance(self.share, self.rows) if self.share else 0.0
+
+    def __str__(self) -> str:
+        chance = f" and {self._chance:.1%} by chance" if self._chance >= 0.0005 else ""
+        return f"{self.share:.1%}{chance}"
 
 
 def check_column(case: Case) -> Iterator[Finding]:
@@ -90,7 +117,8 @@ def float_below(value: float) -> float:
 def _presence(case: Case) -> Iterator[Finding]:
     name, expected = case.feature.name, case.feature.presence
     present, count = 1 - missing_share(case.stats), common_of(case.stats).num_non_missing
-    if present < expected.min_fraction:
+    tolerated = Tolerated(round(1 - expected.min_fraction, 12), rows_of(case.stats))
+    if rows_of(case.stats) and not tolerated.allows(1 - present):
         least = min(1 - missing_share(stats) for stats in case.others)
 
         def mend(feature: Feature, schema: Schema) -> None:
@@ -101,7 +129,7 @@ def _presence(case: Case) -> Iterator[Finding]:
 
         long = (
             f"{name} is missing in {1 - present:.1%} of the {case.split} split's rows, "
-            f"expected at most {1 - expected.min_fraction:.1%} (presence.min_fraction)"
+            f"expected at most {tolerated} (presence.min_fraction)"
         )
         yield Finding("FEATURE_TYPE_LOW_FRACTION_PRESENT", "missing too often", long, mend)
     if count < expected.min_count:
@@ -120,7 +148,8 @@ def _domain(case: Case) -> Iterator[Finding]:
     unknown = {word: count for word, count in listed.items() if word not in known}
     # Of very many words only the most frequent ones are listed, and more than a domain has.
     share = (sum(unknown.values()) + max(rows - sum(listed.values()), 0)) / rows
-    if not unknown or share <= _tolerance(case.feature):
+    tolerated = _tolerance(case)
+    if not unknown or tolerated.allows(share):
         return
 
     def mend(feature: Feature, schema: Schema) -> None:
@@ -134,7 +163,7 @@ def _domain(case: Case) -> Iterator[Finding]:
     more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     long = (
         f"{share:.1%} of {case.feature.name} in the {case.split} split is not of its domain, "
-        f"expected at most {_tolerance(case.feature):.1%}: {shown}{more}"
+        f"expected at most {tolerated}: {shown}{more}"
     )
     yield Finding("ENUM_TYPE_UNEXPECTED_STRING_VALUES", "unknown values", long, mend)
 
@@ -171,7 +200,8 @@ def _range(case: Case) -> Iterator[Finding]:
     if low <= found.min and found.max <= high:
         return
     outside = rows_outside(case.stats, low, high) / found.common_stats.num_non_missing
-    if _tolerance(case.feature) > 0 and outside <= _tolerance(case.feature):
+    tolerated = _tolerance(case)
+    if tolerated.allows(outside):
         return
 
     def mend(feature: Feature, schema: Schema) -> None:
@@ -186,7 +216,7 @@ def _range(case: Case) -> Iterator[Finding]:
     side = "SMALL" if found.min < low else "BIG"
     long = (
         f"{_percent(outside)} of {name} in the {case.split} split is outside {low:g} to {high:g}, "
-        f"expected at most {_tolerance(case.feature):.1%}: it goes from {found.min:g} to {found.max:g}"
+        f"expected at most {tolerated}: it goes from {found.min:g} to {found.max:g}"
     )
     reason = f"INT_TYPE_{side}_INT" if kind == "int_domain" else f"FLOAT_TYPE_{side}_FLOAT"
     yield Finding(reason, "out of range", long, mend)
@@ -197,8 +227,8 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 or not share else f"{100 * share:.1g}%"
 
 
-def _tolerance(feature: Feature) -> float:
+def _tolerance(case: Case) -> Tolerated:
     """Share of the values that need not be of the domain."""
-    constraints = feature.distribution_constraints
-    # 1.0 - 0.9 is less than 0.1
-    return round(1.0 - constraints.min_domain_mass, 12) if feature.HasField("distribution_constraints") else 0.0
+    has_tolerance = case.feature.HasField("distribution_constraints")
+    mass = case.feature.distribution_constraints.min_domain_mass if has_tolerance else 1.0
+    return Tolerated(round(1.0 - mass, 12), common_of(case.stats).num_non_missing)  # 1.0 - 0.9 is less than 0.1
