@@ -17,6 +17,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 
 from beam_jobs.data_checks import categorical_columns
 from beam_jobs.schemas import infer_tonight
+from benchmarks.report import describe_machine, package_versions
 from configs.job import TrainedJob
 from configs.loading import load_job
 from transforms.examples.column_summaries import SplitSummary
@@ -32,14 +33,17 @@ from transforms.monitoring.readings import dataset_of
 
 ROWS = (0, 2000, 200)
 """Of both halves together; 0 is every row."""
+PACKAGES = ("pyarrow", "numpy", "tfx-bsl", "tensorflow-metadata")
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 NIGHTS = (1000, 100, 50)
 """Of a night that is held against all other rows."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the rates, and what came closest to an alarm; returns 1 if there was one."""
+    """Prints the machine, the rates, and what came closest to an alarm; returns 1 if there was one."""
     options = _parse(arguments)
+    for described in (describe_machine(), package_versions(PACKAGES)):
+        print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
     alarms = 0
     for name, job, table in jobs_of(options.data):
         halves = [(rows or table.num_rows) // 2 for rows in options.rows]
@@ -67,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             for line, count in found.most_common(options.shown):
                 print(f"  {count} times {line}")
+    print(f"{alarms} splits with an alarm; bar 0")
     return 1 if alarms else 0
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import models
+from benchmarks import false_alarms, models, statistics
 from benchmarks.cell import Cell, CellError, Measurement, measure, parquet_files
 from benchmarks.measuring import TreeSample, cpu_seconds_at, read_clocks
 from benchmarks.paths import PATHS, bare_loop
@@ -23,6 +23,7 @@ from transforms.scoring.engine import make_engine
 from transforms.scoring.serving import load_model
 from transforms.space.blocks import BLOCK_ROWS
 
+DATA = pathlib.Path(__file__).parent.parent.parent / "shared/data"
 POINTS = 2_000
 LOOPS = tuple(name for name in PATHS if name.startswith("bare_loop"))
 WRITERS = tuple(name for name in PATHS if name not in (*LOOPS, "ray_data"))
@@ -265,3 +266,29 @@ def test_the_plot_is_drawn(tmp_path):
     results = Results(header, [summarize(cell, [measurement]), summarize(other, [measurement])])
     plot.draw_results(results, tmp_path / "results.png")
     assert pathlib.Path(tmp_path, "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_statistics_prints_machine_sizes_and_bar(capsys):
+    assert statistics.main(["--rows", "3000", "--columns", "5"]) == 0
+    machine, packages, size, bar = capsys.readouterr().out.splitlines()
+    assert machine.startswith("processor ")
+    assert "apache-beam" in packages
+    assert size.startswith("     3,000 rows x 5 columns: ")
+    assert bar == "bar for 1,000,000 rows x 20 columns: 20 s"
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs the real data in ../shared/data")
+def test_false_alarms_prints_machine_rates_and_bar(capsys):
+    sizes = ["--rows", "200", "--nights", "50"]
+    assert false_alarms.main(["--data", str(DATA), "--splits", "1", *sizes]) == 0
+    machine, _, *rates, bar = capsys.readouterr().out.splitlines()
+    assert machine.startswith("processor ")
+    assert [line.partition(":")[0] for line in rates] == ["chicago_taxi"] * 2 + ["natality"] * 2
+    assert [line.split(": ")[1] for line in rates] == [
+        "100 rows against 100",
+        "50 rows against 14,952",
+        "100 rows against 100",
+        "50 rows against 32,976",
+    ]
+    assert bar == "0 splits with an alarm; bar 0"
