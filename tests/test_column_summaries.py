@@ -10,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.examples.column_summaries import EXACT_VALUES, NumericSummary, SplitSummary, StringSummary
+from transforms.examples.column_summaries import (
+    EXACT_VALUES,
+    LABELLED_VALUES,
+    NumericSummary,
+    SplitSummary,
+    StringSummary,
+)
 
 # Not so small that numpy's squares of them, with which the sums are compared, vanish.
 FLOATS = st.floats(-1e9, 1e9).map(lambda number: number if abs(number) > 1e-100 else 0.0)
@@ -108,3 +114,20 @@ def test_a_split_has_a_summary_for_each_column():
     assert [type(column) for column in merged.columns.values()] == [NumericSummary, NumericSummary, StringSummary]
     assert [column.is_int for column in list(merged.columns.values())[:2]] == [False, True]
     assert (merged.columns["x"].moments.mean, merged.columns["n"].missing, merged.columns["word"].count) == (2.0, 1, 2)
+
+
+@pytest.mark.parametrize(("values", "kept"), [(LABELLED_VALUES, True), (LABELLED_VALUES + 1, False)])
+def test_labels_are_kept_for_few_values_however_they_are_cut(values, kept):
+    numbers = np.arange(2 * values) % values
+    rows = pa.record_batch({"n": numbers, "word": [f"w{number}" for number in numbers], "y": numbers * 1.5})
+    one, other = SplitSummary("y"), SplitSummary("y")
+    one.add(rows.slice(0, values // 2))
+    other.add(rows.slice(values // 2))
+    one.merge(other)
+    assert sorted(one.labels) == ["n", "word"]
+    for labels in one.labels.values():
+        assert (labels.moments is not None) == kept
+    if kept:
+        assert {value: moments.mean for value, moments in one.labels["n"].moments.items()} == {
+            value: value * 1.5 for value in range(values)
+        }

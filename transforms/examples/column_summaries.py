@@ -22,7 +22,7 @@ from transforms.examples.exact_sums import ExactMoments
 
 EXACT_VALUES = 1000
 EXACT_WORDS = 1 << 14
-LABELLED_VALUES = 1000
+LABELLED_VALUES = 300
 
 _QUANTILE_ERROR = 0.001
 _MAX_ROWS = 1 << 32
