@@ -57,6 +57,8 @@ def scoring(tmp_path_factory, cloud, vertex_twin):
     )
     classes = [len(found) for found in load_engine(transform.engine_files).classes]
     instances = classes[0] * classes[1] * (classes[2] - 1)  # of the excluded count nothing is left
+    blessing = {"format": 1, "finished_at": "", "blessed": True, "model_version": "model0123456789", "metrics": {}}
+    storage.write_json(f"{run_path}/blessing.json", blessing)
     model = TrainedModel("0123456789ab", RUN_DATE, run_path, "model0123456789", "transform", "definition", None)
     return Scoring(cloud, vertex_twin, url, NATALITY, model, transform, laptop_table(transform), instances)
 

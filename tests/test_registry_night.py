@@ -6,12 +6,12 @@ import pytest
 from conftest import NATALITY, SMALL, ListedConsole
 from twins import vertex_faults
 
-from beam_jobs.commands.nights import precompute_with, run_night, run_one_stage
+from beam_jobs.commands.nights import compare_backends, precompute_with, run_night, run_one_stage
 from beam_jobs.commands.reading import list_models, roll_back
 from beam_jobs.night import Night
 from beam_jobs.vertex.registry import VertexRegistry
 from beam_jobs.warehouses import open_warehouse
-from configs.errors import ForetableError
+from configs.errors import ForetableError, RefusedError
 from configs.loading import load_job
 
 pytestmark = pytest.mark.slow
@@ -27,10 +27,10 @@ class Nights:
         vertex = f"vertex={{project: {vertex_twin.project}, region: {vertex_twin.region}}}"
         self.overrides = (*cloud.overrides(vertex=vertex_twin.endpoint), vertex, *SMALLER, "name=registry_nights")
 
-    def run(self, day, function=run_night, *arguments):
+    def run(self, day, function=run_night, *arguments, sets=()):
         """Runs a command on the night of a day of January; returns its console's lines."""
         training = f"model.training={{epochs: 1, batch_size: 256, every: run, seed: {day}}}"
-        job = load_job(NATALITY, [*self.overrides, training])
+        job = load_job(NATALITY, [*self.overrides, training, *sets])
         night = Night.of(job, NATALITY, datetime.date(2026, 1, day), ListedConsole())
         with night.working():
             function(night, *arguments)
@@ -100,3 +100,18 @@ def test_the_champion_is_what_readers_see(nights):
     assert listed[0]["metrics"].keys() >= {"mae", "rmse", "r2", "example_count"}
     assert len({model["data_fingerprint"] for model in listed}) == 1
     assert all(len(model["data_fingerprint"]) == 32 for model in listed)
+
+
+def test_parity_of_a_model_that_nobody_judged_registers_nothing(nights):
+    """`foretable train` and then `foretable parity`: its version would count as blessed."""
+    before, precompute = nights.aliases(), ["precompute={on: vertex_batch}"]
+    for stage in ("prepare", "train"):
+        nights.run(8, run_one_stage, stage, sets=precompute)
+    asked = r"^model \w+ of 2026-01-08 was not judged yet, .*; run `foretable evaluate .* --date 2026-01-08` first$"
+    with pytest.raises(RefusedError, match=asked):
+        nights.run(8, compare_backends, 20, 0, 1e-6, sets=precompute)
+    assert nights.aliases() == before
+    nights.run(8, run_one_stage, "evaluate", sets=precompute)
+    nights.run(8, compare_backends, 20, 0, 1e-6, sets=precompute)
+    assert nights.aliases()[8][0] == "challenger"
+    assert VertexRegistry(nights.job).versions()[0].metrics.keys() >= {"mae", "example_count"}

@@ -324,6 +324,7 @@ class Night:
 
     job: object
     run: object
+    job_file: str = "job.yaml"
 
 
 @dataclasses.dataclass
@@ -385,6 +386,19 @@ def test_a_trained_model_is_registered_with_what_its_own_night_found(twin, job, 
     storage.write_json(f"{path}/blessing.json", refused)
     with pytest.raises(RefusedError, match=r"^model 0a1b of 2026-01-05 is not blessed"):
         registered_version(Night(job, Run("gs://elsewhere/tonight")), trained)
+
+
+def test_a_trained_model_is_not_registered_before_it_is_judged(twin, job):
+    """It would be a challenger that counts as blessed, whatever is found of it later."""
+    path = f"{job.workspace}/{job.name}/2026-01-05/{5:012x}"
+    trained = TrainedModel(f"{5:012x}", datetime.date(2026, 1, 5), path, "0a1b", "hash", "d", None, "data")
+    with pytest.raises(RefusedError) as error:
+        registered_version(Night(job, Run("gs://elsewhere/tonight")), trained)
+    assert str(error.value) == (
+        "model 0a1b of 2026-01-05 was not judged yet, and only blessed models are registered;"
+        " run `foretable evaluate job.yaml --date 2026-01-05` first"
+    )
+    assert VertexRegistry(job).versions() == []
 
 
 def record_of(tmp_path, model):

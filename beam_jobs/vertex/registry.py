@@ -188,12 +188,22 @@ def registered_version(night: Night, model: TrainedModel | GivenModel) -> str:
     It is registered if need be: a model that the job is given, when something first needs it there.
 
     Raises:
-        RefusedError: it is not blessed.
+        RefusedError: it is not blessed, or was not judged yet.
         ForetableError: Vertex refused, or did not answer.
     """
-    version = given_version(model, night.run.path) if isinstance(model, GivenModel) else trained_version(model)
-    if version.blessed is False:
-        raise RefusedError(f"{version} is not blessed, and no other models are registered")
+    version = given_version(model, night.run.path) if isinstance(model, GivenModel) else _blessed_version(night, model)
     resource = VertexRegistry(night.job).register(version).resource
     assert resource is not None, version
     return resource
+
+
+def _blessed_version(night: Night, model: TrainedModel) -> ModelVersion:
+    version = trained_version(model)
+    if version.blessed is None:  # registered now, it would be a challenger whatever becomes of it
+        raise RefusedError(
+            f"{version} was not judged yet, and only blessed models are registered;"
+            f" run `foretable evaluate {night.job_file} --date {version.run_date}` first"
+        )
+    if not version.blessed:
+        raise RefusedError(f"{version} is not blessed, and no other models are registered")
+    return version
