@@ -1,6 +1,7 @@
 """A night waits for its jobs on Vertex AI, attaches to those of an earlier try, and explains those that fail."""
 
 import dataclasses
+import datetime
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ import pytest
 from interrupts import Terminal, when
 from vertex_launching import NAME, be_impatient, created, end, fault, message, night_of, run_to_end
 
+from beam_jobs.vertex import logs
 from beam_jobs.vertex.jobs import VertexJobs
 from beam_jobs.vertex.logs import last_lines
 from beam_jobs.vertex.service import VertexService
@@ -195,3 +197,43 @@ def test_lines_of_one_instant_stay_in_their_order(twin, jobs):
     (lines,) = [running.lines for running in twin.jobs()]
     lines[:] = [dataclasses.replace(line, time=lines[0].time) for line in lines]
     assert last_lines(jobs.service, job, 4) == ["line 8", "line 9", "line 10", "line 11"]
+
+
+class TestLateLines:
+    """Cloud Logging has lines some seconds after they were written."""
+
+    @pytest.fixture(autouse=True)
+    def _patient(self, twin, monkeypatch):
+        monkeypatch.setattr(logs, "LONGEST_WAIT_SECONDS", 20.0)
+        monkeypatch.setattr(logs, "SETTLED_SECONDS", 1.0)
+        monkeypatch.setattr(twin, "log_seconds", 0.5)
+
+    @staticmethod
+    def failed(twin, jobs, *texts_and_seconds):
+        """A job that failed, with lines so many seconds from now."""
+        texts = tuple(text for text, _ in texts_and_seconds)
+        twin.faults.on_job("custom", fault(error=(3, "x"), lines=texts))
+        job = run_to_end(jobs, jobs.create(message()))
+        (running,) = twin.jobs()
+        now = datetime.datetime.now(datetime.UTC)
+        twin.update(running, create_time=now - datetime.timedelta(hours=1), end_time=now)
+        running.lines[:] = [
+            dataclasses.replace(line, time=now + datetime.timedelta(seconds=seconds))
+            for line, (_, seconds) in zip(running.lines, texts_and_seconds, strict=True)
+        ]
+        return jobs.get(job.name)
+
+    def test_a_burst_that_arrives_in_parts_is_shown_to_its_end(self, twin, jobs):
+        job = self.failed(twin, jobs, ("Traceback", -1), ("  File x", -0.1), ("the losses are nan", 0.2))
+        assert last_lines(jobs.service, job) == ["Traceback", "  File x", "the losses are nan"]
+
+    def test_lines_of_minutes_ago_are_not_taken_for_the_last(self, twin, jobs, monkeypatch):
+        monkeypatch.setattr(logs, "SETTLED_SECONDS", 0.05)
+        job = self.failed(twin, jobs, ("epoch 1", -300), ("epoch 2", -200), ("the losses are nan", 0.2))
+        assert last_lines(jobs.service, job, 2) == ["epoch 2", "the losses are nan"]
+
+    def test_a_job_that_was_silent_before_its_end_is_not_waited_for_longer(self, twin, jobs, monkeypatch):
+        monkeypatch.setattr(logs, "LONGEST_WAIT_SECONDS", 0.2)
+        monkeypatch.setattr(logs, "SETTLED_SECONDS", 0.05)
+        job = self.failed(twin, jobs, ("epoch 1", -300))
+        assert last_lines(jobs.service, job) == ["epoch 1"]

@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs.endpoints import credentials
@@ -12,24 +13,35 @@ from beam_jobs.vertex.service import VertexService
 
 LONGEST_WAIT_SECONDS = 20.0
 """Lines arrive some seconds after they were written, and Vertex may tell sooner that the job failed."""
+SETTLED_SECONDS = 4.0
+"""Without a newer line, after which the newest counts as the last: a burst arrives in parts."""
+LONGEST_SILENCE_SECONDS = 60.0
+"""Between a job's last line and its end: where the newest is older, the last ones have not arrived yet."""
 _ADDRESS = "https://logging.googleapis.com"
-_CALL_SECONDS = 10.0
+_CALL_SECONDS, _POLL_SECONDS = 10.0, 1.0
 _LONGEST_LINE = 400
 _LOGGER = logging.getLogger(__name__)
+_Place = tuple[str, str]
+"""Of an entry in its log: its timestamp, and its insert id."""
 
 
 def last_lines(service: VertexService, job: VertexJob, count: int = 10) -> list[str]:
     """The last `count` lines of the job's log, oldest first; none where there are none, or they cannot be read."""
-    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+    started = settled_at = time.monotonic()
+    newest: _Place | None = None
     try:
         from google.auth.transport.requests import AuthorizedSession
 
         with AuthorizedSession(credentials(service.addresses.logging)) as session:
             while True:
-                lines = _lines(session, service, job, count)
-                if lines or time.monotonic() >= deadline:
-                    return lines
-                time.sleep(1)
+                entries = _entries(session, service, job, count)
+                now = time.monotonic()
+                if entries and _written(entries[-1]) != newest:
+                    newest, settled_at = _written(entries[-1]), now + SETTLED_SECONDS
+                is_settled = newest is not None and now >= settled_at and not _is_before_the_end(newest, job)
+                if is_settled or now >= started + LONGEST_WAIT_SECONDS:
+                    return _texts(entries)[-count:]
+                time.sleep(min(_POLL_SECONDS, SETTLED_SECONDS))
     except Exception as error:  # the job's own failure is what a person has to see
         _LOGGER.warning("cannot read the log of %s: %s", job.name, error)
         return []
@@ -42,7 +54,8 @@ def log_filter(job: VertexJob) -> str:
     return f'resource.labels.job_id="{job.id}"{since}'
 
 
-def _lines(session: Any, service: VertexService, job: VertexJob, count: int) -> list[str]:
+def _entries(session: Any, service: VertexService, job: VertexJob, count: int) -> list[dict[str, Any]]:
+    """The last entries of the job's log that have arrived, oldest first."""
     response = session.post(
         f"{service.addresses.logging or _ADDRESS}/v2/entries:list",
         json={
@@ -54,12 +67,24 @@ def _lines(session: Any, service: VertexService, job: VertexJob, count: int) -> 
         timeout=_CALL_SECONDS,
     )
     response.raise_for_status()
-    entries = sorted(response.json().get("entries", []), key=_written)
+    return sorted(response.json().get("entries", []), key=_written)
+
+
+def _texts(entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Their lines, without blank ones."""
     lines = [line for entry in entries for line in _text(entry).splitlines()]
-    return [line.rstrip()[:_LONGEST_LINE] for line in lines if line.strip()][-count:]
+    return [line.rstrip()[:_LONGEST_LINE] for line in lines if line.strip()]
 
 
-def _written(entry: dict[str, Any]) -> tuple[str, str]:
+def _is_before_the_end(newest: _Place, job: VertexJob) -> bool:
+    """Whether the entry was written so long before the job's end that it cannot be the last."""
+    ended = job.message.end_time
+    if ended is None:
+        return False
+    return newest[0] < _rfc3339(ended - datetime.timedelta(seconds=LONGEST_SILENCE_SECONDS)).removesuffix("Z")
+
+
+def _written(entry: dict[str, Any]) -> _Place:
     """What entries are sorted by, oldest first: those of one instant, of which a burst has many, by their insert id."""
     # Without the Z, since "01Z" would come after "01.5Z".
     return str(entry.get("timestamp", "")).removesuffix("Z"), str(entry.get("insertId", ""))

@@ -20,7 +20,8 @@ What it does not model, so that nobody takes it for the cloud:
   in, and on their way out if it is told to;
 - in which state and with which words a job ends whose time is up, and some other words: only those are Google's that
   have a source beside them;
-- the seconds that lines take until Cloud Logging has them; logs of batch prediction's containers;
+- how late lines reach Cloud Logging, and in which order: all of them so late as a test says (`log_seconds`); logs of
+  batch prediction's containers;
 - TensorBoard, experiments, metadata, persistent resources, explanations, monitoring, private and dedicated endpoints;
 - gRPC, read masks, etags, audit, prices.
 """

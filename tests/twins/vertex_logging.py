@@ -1,12 +1,13 @@
 """Cloud Logging's `entries:list` for the output of the Vertex twin's jobs."""
 
+import datetime
 import json
 from collections.abc import Callable
 from typing import Any
 
 from twins.vertex_filters import Filter
 from twins.vertex_state import VertexTwin
-from twins.vertex_wire import Call, RefusalError
+from twins.vertex_wire import Call, RefusalError, now
 
 SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL")
 
@@ -59,6 +60,7 @@ def list_entries(twin: VertexTwin, call: Call) -> Any:
         }
         for job in twin.jobs()
         for number, line in enumerate(list(job.lines))
+        if line.time + datetime.timedelta(seconds=twin.log_seconds) <= now()
     ]
     wanted = LogFilter(asked.get("filter", ""), ())
     found = [entry for entry in entries if wanted.matches(entry)]

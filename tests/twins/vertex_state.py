@@ -124,6 +124,7 @@ class VertexTwin:
         batch_seconds: that a call of the model takes in a batch prediction job, beside its own time.
         predictions_are_doubles: whether numbers in a batch prediction job's output went through protobuf values.
         longest_page: resources of a page, at most.
+        log_seconds: until Cloud Logging has a line.
         models: versions by the model's id and theirs.
         faults: misbehaviour to come.
         serving: answers predictions; see `twins.vertex_serving`.
@@ -140,6 +141,7 @@ class VertexTwin:
     batch_seconds: float = 0.0
     predictions_are_doubles: bool = False
     longest_page: int = 100
+    log_seconds: float = 0.0
     all_jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
     models: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     evaluations: dict[str, Any] = dataclasses.field(default_factory=dict)
