@@ -10,7 +10,7 @@ import pytest
 from interrupts import Terminal, when
 from vertex_launching import NAME, be_impatient, created, end, fault, message, night_of, run_to_end
 
-from beam_jobs.vertex import logs
+from beam_jobs.vertex import logs, service
 from beam_jobs.vertex.jobs import VertexJobs
 from beam_jobs.vertex.logs import last_lines
 from beam_jobs.vertex.service import VertexService
@@ -181,6 +181,77 @@ class TestWaiting:
         with pytest.raises(KeyboardInterrupt):
             run_jobs(jobs, [message()], night, "train")
         assert run_to_end(jobs, jobs.find(NAME)[0]).state == "CANCELLED"
+
+    def test_an_interrupt_whose_job_cannot_be_looked_for_or_cancelled_is_still_one(
+        self, twin, jobs, night, monkeypatch
+    ):
+        from twins.vertex_faults import permission_denied
+
+        names = [f"{NAME}-{letter}" for letter in "abcd"]
+        monkeypatch.setattr("sys.stdin", Terminal("y"))
+        twin.faults.on_job("custom", fault(never_ends=True), count=3)
+
+        def interrupt_the_last(**arguments):
+            if arguments["custom_job"].display_name == names[-1]:
+                twin.faults.on_call("GET", "customJobs$", permission_denied("aiplatform.customJobs.list"))
+                twin.faults.on_call("POST", ":cancel$", permission_denied("aiplatform.customJobs.cancel"))
+                raise KeyboardInterrupt
+            return create(**arguments)
+
+        create = jobs.service.jobs.create_custom_job
+        monkeypatch.setattr(jobs.service.jobs, "create_custom_job", interrupt_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs(jobs, [message(name) for name in names], night, "train")
+        first, second, third = (jobs.find(name)[0] for name in names[:3])
+        unknown, unlisted, *last = night.console.lines[-5:]
+        assert unknown.startswith(
+            f"train        custom job {names[0]} may run: vertex in proj, us-central1: cannot list"
+        )
+        assert unlisted.startswith(f"train        custom job {names[3]} is not listed; if it was submitted, it shows")
+        assert last == [
+            f"train        cancelling custom job {names[2]}; the same command starts anew",
+            f"train        custom job {names[1]}: left running; the same command attaches, and this cancels:",
+            f"train        gcloud ai custom-jobs cancel {second.name} --project=proj --region=us-central1",
+        ]
+        assert run_to_end(jobs, third).state == "CANCELLED"
+        assert [jobs.get(job.name).has_ended for job in (first, second)] == [False, False]
+
+
+class TestARefusedSubmission:
+    NAMES = tuple(f"{NAME}-{letter}" for letter in "abc")
+
+    @pytest.mark.parametrize("refusal", ["quota", "permission", "request"])
+    def test_what_was_submitted_before_is_cancelled(self, twin, jobs, night, refusal):
+        from twins import vertex_faults
+
+        refusals = {
+            "quota": vertex_faults.quota_exceeded(),
+            "permission": vertex_faults.permission_denied("aiplatform.customJobs.create"),
+            "request": vertex_faults.refusal("INVALID_ARGUMENT"),
+        }
+        twin.faults.on_job("custom", fault(never_ends=True), count=2)
+        twin.faults.on_call("POST", "customJobs$", refusals[refusal], skip=2)
+        with pytest.raises(ForetableError, match=rf"cannot create custom job {NAME}-c: "):
+            run_jobs(jobs, [message(name) for name in self.NAMES], night, "train")
+        assert [run_to_end(jobs, jobs.find(name)[0]).state for name in self.NAMES[:2]] == ["CANCELLED"] * 2
+        assert created(twin) == list(self.NAMES[:2])
+        said = "train        cancelling 2 custom jobs, submitted before the one that was refused"
+        assert night.console.lines[-1] == said
+
+    def test_what_was_submitted_before_an_outage_runs_on_for_the_same_command(self, twin, jobs, night, monkeypatch):
+        from twins.vertex_faults import refusal
+
+        monkeypatch.setattr(service, "RETRY_SECONDS", 0.2)
+        twin.faults.on_job("custom", fault(never_ends=True))
+        twin.faults.on_call("POST", "customJobs$", refusal("UNAVAILABLE"), skip=1, count=1000)
+        with pytest.raises(ForetableError, match=rf"cannot create custom job {NAME}-b: no answer .*; run again: the s"):
+            run_jobs(jobs, [message(name) for name in self.NAMES], night, "train")
+        (job,) = jobs.find(self.NAMES[0])
+        assert not job.has_ended
+        assert night.console.lines[-2:] == [
+            f"train        custom job {self.NAMES[0]}: left running; the same command attaches, and this cancels:",
+            f"train        gcloud ai custom-jobs cancel {job.name} --project=proj --region=us-central1",
+        ]
 
 
 def test_the_log_is_that_of_the_job_and_its_end_is_shown(twin, jobs):

@@ -30,9 +30,14 @@ _NO_MACHINES = re.compile(r"resources are insufficient|does not have enough reso
 _PREFIX = re.compile(r"^(?:\d{3} )?(?:(?:GET|POST|PATCH|PUT|DELETE) https?://\S+: )?")
 
 
-def is_passing(error: BaseException) -> bool:
+def is_passing(error: BaseException | None) -> bool:
     """Whether the same call may well succeed in a minute."""
     return isinstance(error, PASSING_FAULTS) and not _ALLOTTED.search(str(error))
+
+
+def was_not_answered(error: ForetableError) -> bool:
+    """Whether `explanation` made the error of a fault that may pass: the service has refused nothing."""
+    return isinstance(error.__cause__, exceptions.RetryError) or is_passing(error.__cause__)
 
 
 @contextlib.contextmanager

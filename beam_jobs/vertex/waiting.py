@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from beam_jobs.night import Night
+from beam_jobs.vertex.errors import was_not_answered
 from beam_jobs.vertex.jobs import VertexJob, VertexJobs
 from beam_jobs.vertex.logs import last_lines
 from beam_jobs.vertex.names import attempt_name
@@ -43,16 +44,40 @@ def run_jobs(
         The jobs in the order of `messages`, all of which succeeded.
 
     Raises:
-        ForetableError: one failed or was cancelled, after the others have been cancelled; or the time is over.
+        ForetableError: one failed, was cancelled or refused, after the others have been cancelled; or the time is
+            over; or Vertex did not answer, and what was submitted runs on.
         KeyboardInterrupt: the user wants no more; the jobs were cancelled or left running, as they chose.
     """
     names: list[str] = []
     try:
-        running = [_attach_or_submit(jobs, message, night, step, has_output, names) for message in messages]
+        running = _submit(jobs, messages, night, step, has_output, names)
         return _watch(jobs, running, night, step, progress, timeout_seconds)
     except KeyboardInterrupt:
         _cancel_or_leave(jobs, night, step, names)
         raise
+
+
+def _submit(
+    jobs: VertexJobs,
+    messages: Sequence[Any],
+    night: Night,
+    step: str,
+    has_output: Callable[[VertexJob], bool],
+    names: list[str],
+) -> list[VertexJob]:
+    """Submits all jobs, or attaches to them; those of one that is refused would run in vain."""
+    submitted: list[VertexJob] = []
+    try:
+        for message in messages:
+            submitted.append(_attach_or_submit(jobs, message, night, step, has_output, names))
+    except ForetableError as error:
+        running = [job for job in submitted if not job.has_ended]
+        if running and was_not_answered(error):  # nor would it answer a cancellation; the same command goes on
+            _leave(jobs, night, step, running)
+        elif asked := _cancel(jobs, running):
+            _say(night, step, f"cancelling {_named(jobs, asked)}, submitted before the one that was refused")
+        raise
+    return submitted
 
 
 def _attach_or_submit(
@@ -143,29 +168,50 @@ def _failure(jobs: VertexJobs, night: Night, step: str, job: VertexJob) -> Foret
     return ForetableError(f"{step}: {jobs.word} {job.display_name} {state}: {reason}{ends}; see {job.console_url}")
 
 
-def _cancel(jobs: VertexJobs, running: Sequence[VertexJob]) -> None:
-    """Asks for the jobs' ends; that one of them cannot be asked must not hide why."""
+def _cancel(jobs: VertexJobs, running: Sequence[VertexJob]) -> list[VertexJob]:
+    """Asks for the jobs' ends; that one of them cannot be asked must not hide why. Returns those that were asked."""
+    asked = []
     for job in running:
         try:
             jobs.cancel(job.name)
+            asked.append(job)
         except ForetableError as error:
             _LOGGER.warning("%s", error)
+    return asked
 
 
 def _cancel_or_leave(jobs: VertexJobs, night: Night, step: str, names: Sequence[str]) -> None:
     """Asks whether to cancel what runs; where nobody can be asked, or nobody answers, it goes on."""
-    running = [job for name in names for job in jobs.find(name) if not job.has_ended]
-    if not running:
-        return
-    what = f"{jobs.word} {running[0].display_name}" if len(running) == 1 else f"{len(running)} {jobs.word}s"
-    if night.console.confirm(f"cancel {what}?"):
-        for job in running:
-            jobs.cancel(job.name)
-        _say(night, step, f"cancelling {what}; the same command starts anew")
-        return
-    _say(night, step, f"{what}: left running; the same command attaches, and this cancels:")
+    running = [job for name in names for job in _found(jobs, night, step, name) if not job.has_ended]
+    if running and night.console.confirm(f"cancel {_named(jobs, running)}?"):
+        if asked := _cancel(jobs, running):
+            _say(night, step, f"cancelling {_named(jobs, asked)}; the same command starts anew")
+        running = [job for job in running if job not in asked]
+    if running:
+        _leave(jobs, night, step, running)
+
+
+def _found(jobs: VertexJobs, night: Night, step: str, name: str) -> list[VertexJob]:
+    """The jobs of a name that was submitted, or was about to be; says so where it shows none."""
+    try:
+        found = jobs.find(name)
+    except ForetableError as error:
+        _say(night, step, f"{jobs.word} {name} may run: {error}")
+        return []
+    if not found:
+        _say(night, step, f"{jobs.word} {name} is not listed; if it was submitted, it shows there in a minute")
+    return found
+
+
+def _leave(jobs: VertexJobs, night: Night, step: str, running: Sequence[VertexJob]) -> None:
+    """Says what goes on, and how to end it."""
+    _say(night, step, f"{_named(jobs, running)}: left running; the same command attaches, and this cancels:")
     for job in running:
         _say(night, step, jobs.cancel_command(job.name))
+
+
+def _named(jobs: VertexJobs, running: Sequence[VertexJob]) -> str:
+    return f"{jobs.word} {running[0].display_name}" if len(running) == 1 else f"{len(running)} {jobs.word}s"
 
 
 def _say(night: Night, step: str, text: str, style: str | None = "dim") -> None:
