@@ -158,10 +158,30 @@ def test_what_passes_by_itself(error, expected):
             " (sa@proj does not have storage.objects.get access. Permission 'storage.objects.get' denied on resource"
             " 'projects/_/buckets/bkt' (or it may not exist))",
         ),
+        (
+            "GET https://storage.googleapis.com/storage/v1/b/bkt: sa@proj.iam.gserviceaccount.com does not have"
+            " storage.objects.list access",
+            "permission storage.objects.list is missing on projects/proj; ask for roles/storage.objectUser"
+            " (GET https://storage.googleapis.com/storage/v1/b/bkt: sa@proj.iam.gserviceaccount.com does not have"
+            " storage.objects.list access)",
+        ),
         ("The replica workerpool0-0 exited with a non-zero status of 1", None),
+        ("could not read https://storage.googleapis.com/bkt/model: broken pipe", None),
+        ("see https://storage.cloud.google.com/bkt/log.txt", None),
+        ("the job of sa@proj.iam.gserviceaccount.com has ended", None),
         ("", None),
     ],
-    ids=["quota of batch prediction", "no machines", "permission", "our own failure", "none"],
+    ids=[
+        "quota of batch prediction",
+        "no machines",
+        "permission",
+        "permission after a host",
+        "our own failure",
+        "host",
+        "console",
+        "account",
+        "none",
+    ],
 )
 def test_why_a_job_failed_says_what_to_request(text, expected):
     assert request_for(text, "proj", "us-central1") == (text if expected is None else expected)

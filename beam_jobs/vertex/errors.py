@@ -19,7 +19,8 @@ _ROLES = {
     "artifactregistry.": "roles/artifactregistry.reader",
 }
 """The predefined role that has a permission, by how the permission starts."""
-_PERMISSION = re.compile(r"\b(?:aiplatform|iam|storage|bigquery|artifactregistry)\.\w+\.\w+\b")
+# Hosts such as storage.googleapis.com and proj.iam.gserviceaccount.com look alike.
+_PERMISSION = re.compile(r"\b(?:aiplatform|iam|storage|bigquery|artifactregistry)\.(?![\w.]*\.com\b)\w+\.\w+\b")
 _RESOURCE = re.compile(r"on resource '?(?://[\w.]+/)?([^' ]+?)[.']?(?: |$)")
 _ACT_AS = re.compile(r"permission to act as service_account:?\s*'?([\w.@-]+[\w])", re.IGNORECASE)
 _QUOTA = re.compile(r"\b[a-z]+\.googleapis\.com/[\w/-]+")
