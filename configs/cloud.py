@@ -6,7 +6,10 @@ import pydantic
 
 from configs.base import Node
 
-Labels = dict[Annotated[str, pydantic.Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")], str]
+LabelKey = Annotated[str, pydantic.Field(pattern=r"^[\p{Ll}\p{Lo}][\p{Ll}\p{Lm}\p{Lo}\p{M}\p{N}_-]{0,62}$")]
+LabelValue = Annotated[str, pydantic.Field(pattern=r"^[\p{Ll}\p{Lm}\p{Lo}\p{M}\p{N}_-]{0,63}$")]
+Labels = dict[LabelKey, LabelValue]
+"""What Google Cloud takes: https://cloud.google.com/resource-manager/docs/labels-overview#requirements."""
 
 
 class Endpoints(Node):

@@ -68,6 +68,7 @@ class VertexTraining(Training):
     Attributes:
         machine_type: of each replica.
         accelerator: of each replica.
+        tpu_topology: of a machine type with TPUs, such as `2x2`; with `strategy: tpu`.
         replica_count: machines; more than one with `strategy: multi_worker`.
         container: this project's image, see the Dockerfile; or else `python_package`.
         service_account: by default that of the job's `vertex`, as are `network` and `labels`.
@@ -82,6 +83,7 @@ class VertexTraining(Training):
             "on",
             "machine_type",
             "accelerator",
+            "tpu_topology",
             "replica_count",
             "container",
             "python_package",
@@ -98,6 +100,7 @@ class VertexTraining(Training):
     on: Literal["vertex"]
     machine_type: str = "n1-standard-8"
     accelerator: Accelerator | None = None
+    tpu_topology: str | None = pydantic.Field(default=None, pattern=r"^[1-9][0-9]*(x[1-9][0-9]*){1,2}$")
     replica_count: int = pydantic.Field(default=1, ge=1)
     container: str | None = None
     python_package: PythonPackage | None = None
@@ -118,6 +121,8 @@ class VertexTraining(Training):
                 f"strategy {self.strategy} and replica_count {self.replica_count}; expected several replicas with"
                 " multi_worker, and with nothing else"
             )
+        if self.tpu_topology is not None and self.strategy != "tpu":
+            raise ValueError(f"tpu_topology {self.tpu_topology} and strategy {self.strategy}; expected strategy tpu")
         return self
 
 

@@ -281,7 +281,7 @@ class TestPrices:
             ("e2-standard-4", None, 0.154126276),
             ("n1-standard-8", Accelerator(type="NVIDIA_TESLA_T4", count=2), 2 * 0.21849885 + 2 * 0.4025),
             ("g2-standard-8", None, None),
-            ("n1-standard-8", Accelerator(type="NVIDIA_X"), None),
+            ("n1-standard-8", Accelerator(type="NVIDIA_B200"), None),
         ],
         ids=["n1", "e2", "with accelerators", "a series that is not listed", "an accelerator that is not listed"],
     )

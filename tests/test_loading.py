@@ -2,8 +2,10 @@
 
 import pathlib
 
+import pydantic
 import pytest
 
+from configs.cloud import BigQueryWarehouse
 from configs.errors import JobError
 from configs.loading import load_job, parse_job
 
@@ -66,6 +68,32 @@ def test_shipped_job_files_are_valid(path):
 )  # fmt: skip
 def test_each_mistake_is_one_line(override, expected):
     assert expected in problems(override)
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_valid"),
+    [
+        ({"team": "births-2_b"}, True),
+        ({"team": "x" * 63, "k" * 63: "2026"}, True),
+        ({"team": ""}, True),
+        ({"équipe": "données", "チーム": "出生"}, True),
+        ({"team": "Team A!"}, False),
+        ({"team": "Births"}, False),
+        ({"team": "x" * 64}, False),
+        ({"team": "births\n"}, False),
+        ({"k" * 64: "x"}, False),
+        ({"7th": "x"}, False),
+        ({"": "x"}, False),
+    ],
+    ids=lambda value: ascii(value)[:20] if isinstance(value, dict) else None,
+)
+def test_labels_are_what_google_cloud_takes(labels, is_valid):
+    bigquery = {"kind": "bigquery", "project": "proj", "dataset": "births", "labels": labels}
+    if is_valid:
+        assert BigQueryWarehouse.model_validate(bigquery).labels == labels
+        return
+    with pytest.raises(pydantic.ValidationError, match="labels"):
+        BigQueryWarehouse.model_validate(bigquery)
 
 
 def test_every_mistake_is_reported_at_once():

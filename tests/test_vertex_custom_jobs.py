@@ -1,10 +1,13 @@
 """The custom job that a training on Vertex AI asks for."""
 
+from typing import get_args
+
 import pytest
 from run_directories import natality_job
 from training_jobs import CONTAINER, IMAGE, NAME, PACKAGE, RUN_ID, job_with, request
 
 from configs.errors import JobError
+from configs.vertex import AcceleratorType
 
 
 def pool(replicas, machine=None, container=None):
@@ -16,6 +19,9 @@ def pool(replicas, machine=None, container=None):
         "containerSpec": container or trainer,
         "diskSpec": {"bootDiskType": "pd-ssd", "bootDiskSizeGb": 100},
     }
+
+
+ACCELERATORS = ", ".join(map(repr, get_args(AcceleratorType)[:-1])) + f" or {get_args(AcceleratorType)[-1]!r}"
 
 
 class TestRequest:
@@ -54,9 +60,13 @@ class TestRequest:
             ),
             ({"strategy": "multi_worker", "replica_count": 2}, [pool(1), pool(1)]),
             ({"strategy": "multi_worker", "replica_count": 4}, [pool(1), pool(3)]),
-            ({"strategy": "tpu", "machine_type": "ct5lp-hightpu-4t"}, [pool(1, {"machineType": "ct5lp-hightpu-4t"})]),
+            ({"strategy": "tpu", "machine_type": "ct5lp-hightpu-1t"}, [pool(1, {"machineType": "ct5lp-hightpu-1t"})]),
+            (
+                {"strategy": "tpu", "machine_type": "ct5lp-hightpu-4t", "tpu_topology": "2x2"},
+                [pool(1, {"machineType": "ct5lp-hightpu-4t", "tpuTopology": "2x2"})],
+            ),
         ],
-        ids=["none", "mirrored", "two workers", "four workers", "tpu"],
+        ids=["none", "mirrored", "two workers", "four workers", "tpu", "several tpus"],
     )
     def test_pools_are_the_strategy_s(self, training, pools):
         assert request(CONTAINER | training)["jobSpec"]["workerPoolSpecs"] == pools
@@ -92,10 +102,11 @@ class TestRequest:
         assert container["args"] == ["--job", "gs://bkt/job.json"]
         assert "$(" not in container["command"][3]  # which Vertex would take for a variable of its own
 
-    def test_an_accelerator_that_vertex_does_not_know_is_named(self):
-        expected = r"^model\.training\.accelerator\.type: 'NVIDIA_T4'; expected one of NVIDIA_TESLA_K80, .*NVIDIA_L4"
-        with pytest.raises(JobError, match=expected):
-            request(CONTAINER | {"accelerator": {"type": "NVIDIA_T4"}})
+
+def test_accelerators_are_those_of_googles_client():
+    from google.cloud.aiplatform_v1.types import AcceleratorType as Known
+
+    assert get_args(AcceleratorType) == tuple(each.name for each in Known if each)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +122,20 @@ class TestRequest:
             "model.training.tensorboard: 'projects/p/locations/l/tensorboards/7': expected training.service_account, or"
             " vertex.service_account, that may write there",
         ),
+        (
+            {"training": CONTAINER | {"accelerator": {"type": "NVIDIA_T4"}}},
+            f"model.training.accelerator.type: 'NVIDIA_T4': input should be {ACCELERATORS}",
+        ),
+        (
+            {"training": CONTAINER | {"tpu_topology": "2x2"}},
+            "model.training: tpu_topology 2x2 and strategy none; expected strategy tpu",
+        ),
+        (
+            {"training": CONTAINER | {"labels": {"team": "Team A!"}}},
+            "model.training.labels.team: 'Team A!': string should match pattern '^[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}\\p{N}_-]{0,63}$'",
+        ),
     ],
-    ids=["the team's code", "tensorboard"],
+    ids=["the team's code", "tensorboard", "accelerator", "tpu topology", "label"],
 )
 def test_what_cannot_work_is_said_when_the_job_file_is_read(model, problem):
     job = job_with(CONTAINER).model_dump(mode="json") | {"model": model}

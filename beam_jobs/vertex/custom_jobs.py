@@ -57,7 +57,7 @@ def custom_job(
     spec = types.CustomJobSpec(
         worker_pool_specs=[
             types.WorkerPoolSpec(
-                machine_spec=machine_spec(training.machine_type, training.accelerator, "model.training.accelerator"),
+                machine_spec=machine_spec(training.machine_type, training.accelerator, training.tpu_topology),
                 replica_count=replicas,
                 container_spec=_container(training, arguments, package),
                 disk_spec=types.DiskSpec(boot_disk_type=_BOOT_DISK, boot_disk_size_gb=training.boot_disk_gb),

@@ -169,7 +169,7 @@ class OnlineEndpoint:
             display_name=f"model {version.model_version}",
             service_account=self._vertex.service_account or "",
             dedicated_resources=types.DedicatedResources(
-                machine_spec=machine_spec(machines.machine_type, machines.accelerator, "vertex.endpoint.accelerator"),
+                machine_spec=machine_spec(machines.machine_type, machines.accelerator),
                 min_replica_count=machines.min_replica_count,
                 max_replica_count=machines.max_replica_count,
             ),

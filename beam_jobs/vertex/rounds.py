@@ -111,7 +111,7 @@ class Round:
             model=model,
             labels=labels(self.night, self.step, settings.labels) | own,
             dedicated_resources={
-                "machine_spec": machine_spec(settings.machine_type, settings.accelerator, "precompute.accelerator"),
+                "machine_spec": machine_spec(settings.machine_type, settings.accelerator),
                 "starting_replica_count": replicas,
                 "max_replica_count": replicas,  # ignored, and refused where it is lower
             },
