@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from google.api_core.exceptions import GoogleAPIError, NotFound
@@ -78,13 +78,23 @@ def wait_for_pending(client: Any, resource_name: str, doing: str, seconds: float
     deadline, pause = time.monotonic() + seconds, _FIRST_POLL_SECONDS
     while True:
         try:
-            listed = client.list_operations({"name": resource_name}, **idempotent())
+            running = [operation.name for operation in _operations(client, resource_name) if not operation.done]
         except NotFound:  # nor is there the resource
             return
-        running = [operation.name for operation in listed.operations if not operation.done]
         if not running:
             return
         if time.monotonic() > deadline:
             raise ForetableError(f"vertex: {doing}: {running[0]} still runs after {seconds / 60:,.0f} minutes")
         time.sleep(pause)
         pause = min(1.5 * pause, _LONGEST_POLL_SECONDS)
+
+
+def _operations(client: Any, resource_name: str) -> Iterator[Any]:
+    """All operations on a resource; Google's client gives a page a call here."""
+    token = ""
+    while True:
+        page = client.list_operations({"name": resource_name, "page_token": token}, **idempotent())
+        yield from page.operations
+        token = page.next_page_token
+        if not token:
+            return

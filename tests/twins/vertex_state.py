@@ -19,6 +19,7 @@ from google.cloud import aiplatform_v1
 from twins.bigquery import BigQueryTwin
 from twins.storage import StorageTwin
 from twins.vertex_faults import NO_FAULT, JobFault, VertexFaults
+from twins.vertex_filters import page_of
 from twins.vertex_wire import STATUS_CODES, Call, RefusalError, missing, now, packed
 
 PROJECT, PROJECT_NUMBER, REGION = "proj", "704500000001", "us-central1"
@@ -231,12 +232,13 @@ class VertexTwin:
         return operation.described()
 
     def list_operations(self, call: Call) -> dict[str, Any]:
-        """The operations of a resource."""
+        """The operations of a resource, oldest first."""
         self.check_location(call)
         start = f"projects/{PROJECT_NUMBER}/locations/{self.region}/{call.names['resource']}/operations/"
         with self.lock:
             found = [each.described() for name, each in self.operations.items() if name.startswith(start)]
-        return {"operations": found}
+        page, token = page_of(call, found, (), self.longest_page)
+        return {"operations": page, "nextPageToken": token}
 
     def storage_client(self) -> Any:
         """A client of the storage twin."""
