@@ -449,6 +449,37 @@ def test_metrics_are_read_back_from_a_description_as_they_were(metrics):
     assert {name: repr(value) for name, value in read.items()} == {name: repr(value) for name, value in finite.items()}
 
 
+@pytest.mark.parametrize(
+    ("description", "metrics"),
+    [
+        ("Night of 2026-01-05. mae=0.80. fine", {"mae": 0.8}),
+        ("for ages range=1-2, mae=0.5, rmse=1e-07", {"mae": 0.5, "rmse": 1e-07}),
+        ("mae=0.80.1 r2=-007 b=1e c=.5 d=-0.25", {"d": -0.25}),
+        ("mae=٣ (was mae=4)", {"mae": 4}),
+    ],
+)
+def test_a_description_that_somebody_edited_is_read_for_what_it_has(twin, job, model, description, metrics):
+    registry = VertexRegistry(job)
+    registry.register(model(5))
+    twin.models[resource(job)].version("1").version_description = description
+    assert [version.metrics for version in registry.versions()] == [metrics]
+
+
+def test_an_operation_of_a_later_page_is_waited_for(twin, job, model, monkeypatch):
+    from google.cloud.aiplatform_v1 import types
+
+    monkeypatch.setattr(twin, "longest_page", 2)
+    registry, may_end, ended = VertexRegistry(job), threading.Event(), []
+    for day in (1, 2, 3):  # an operation each
+        registry.register(model(day))
+    name = twin.models[resource(job)].name
+    late = lambda: [may_end.wait(30), ended.append(True), types.UploadModelResponse()][-1]  # noqa: E731
+    twin.operate(name, types.UploadModelOperationMetadata(), late)
+    threading.Timer(0.5, may_end.set).start()
+    operations.wait_for_pending(registry._service.models, registry.name, "register", 30)
+    assert ended == [True]
+
+
 def test_labels_are_no_longer_than_labels_may_be(job):
     made = ModelVersion("f" * 16, "r" * 12, datetime.date(2026, 1, 5), "", "", transform_hash="e" * 64)
     labels = version_labels(job, made)

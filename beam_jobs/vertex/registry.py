@@ -30,8 +30,8 @@ UPLOAD_SECONDS = 1800.0
 """Vertex copies the container's image when a version is uploaded."""
 _DEFAULT = "default"
 _LABEL_DIGITS = 32  # of a digest; a label holds 63 characters
-METRIC = re.compile(r"\b(\w+)=(-?[0-9][0-9.e+-]*)")
-"""A metric in a version's description."""
+METRIC = re.compile(r"\b(\w+)=(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?=[.,;)]?(?:\s|$))")
+"""A metric in a version's description, which people may edit: only what is a JSON number to its end."""
 
 
 class VertexRegistry:
