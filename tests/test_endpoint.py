@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from beam_jobs.cli import app
 from beam_jobs.model_registry import ModelVersion
 from beam_jobs.vertex import operations, service
-from beam_jobs.vertex.online import Deployed, OnlineEndpoint, traffic_split
+from beam_jobs.vertex.online import Deployed, OnlineEndpoint, Prediction, traffic_split
+from beam_jobs.vertex.online_rows import encode_instance
 from beam_jobs.vertex.registry import VertexRegistry
 from beam_jobs.workspace import storage
 from configs.errors import ForetableError, RefusedError
@@ -283,6 +284,38 @@ def test_a_row_for_any_key(twin, job_file, versions, key, row):
     assert (answer["version"], answer["model_version"], answer["run_date"]) == ("1", f"{1:016x}", "2026-01-01")
     scaled = -1.0 if row["size"] is None else float(np.float32(row["size"]) * np.float32(2))
     assert list(answer["row"].items()) == [*row.items(), ("scaled", scaled)]
+
+
+@pytest.mark.parametrize("scaled", [float("nan"), float("-inf")])
+def test_an_answer_that_is_not_finite_is_one_line(twin, job_file, versions, capfd, scaled):
+    """JSON has no word for it: a server writes one of Python's, or by gRPC the number itself."""
+    invoke("deploy", job_file)
+    answer = {"predictions": [{"word_out": "a", "scaled": scaled}], "modelVersionId": "1"}
+    twin.faults.on_call("POST", ":predict$", lambda call, serve: answer)
+    invoke("predict", job_file, "word=a", "size=1", "count=1", code=5)
+    error = capfd.readouterr().err
+    assert ", version 1: a number of its answer is not finite; ask for other" in error.replace("\n", " ")
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_passing_fault_of_a_prediction_is_waited_out(twin, job, versions, fault):
+    endpoint = OnlineEndpoint(job)
+    endpoint.deploy(versions[1], 100)
+    twin.faults.on_call("POST", ":predict$", fault)
+    instance = encode_instance(job, {"word": "a", "size": 10.0, "count": 1})
+    assert endpoint.predict(instance) == Prediction({"word_out": "a", "scaled": 20}, "1")
+    assert (twin.faults.happened, count(twin, "predict")) == (1, 2)
+
+
+def test_a_prediction_that_is_refused_is_asked_once(twin, job, versions):
+    endpoint = OnlineEndpoint(job)
+    endpoint.deploy(versions[1], 100)
+    twin.faults.on_call("POST", ":predict$", vertex_faults.permission_denied("aiplatform.endpoints.predict"))
+    expected = r"^vertex in proj, us-central1: cannot ask .*: permission aiplatform\.endpoints\.predict is missing on"
+    with pytest.raises(ForetableError, match=expected):
+        endpoint.predict({"b64": ""})
+    assert count(twin, "predict") == 1
 
 
 def test_both_versions_answer_as_their_share_says(twin, job, job_file, versions):

@@ -159,9 +159,9 @@ def test_a_garbage_line_is_named(line, problem):
         prediction_lines([good, good, line, good], "file", first_line=10)
 
 
-@pytest.mark.parametrize("key", ["-1", "1.0", "", "x", "²", "1e3"])
-def test_a_key_that_is_no_number_is_refused(key):
-    answers = prediction_lines([f'{{"key": "{key}", "prediction": 1}}'.encode()], "file")
+@pytest.mark.parametrize("key", ["-1", "1.0", "", "x", "²", "1e3", str(2**63), "9" * 5000], ids=lambda key: key[:25])
+def test_a_key_that_is_no_cell_is_refused(key):
+    answers = prediction_lines([f'{{"key": "{each}", "prediction": 1}}'.encode() for each in ("7", key)], "file")
     with pytest.raises(ForetableError, match=r"^file: key .*: no instance has it"):
         answers.cells()
 

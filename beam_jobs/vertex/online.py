@@ -20,7 +20,7 @@ from beam_jobs.vertex.machines import machine_spec
 from beam_jobs.vertex.names import job_label, resource_id
 from beam_jobs.vertex.operations import make_once, result_of, wait_for_pending
 from beam_jobs.vertex.service import VertexService, idempotent, once
-from configs.errors import RefusedError
+from configs.errors import ForetableError, RefusedError
 from configs.job import Job
 
 DEPLOY_SECONDS = 7200.0
@@ -120,7 +120,13 @@ class OnlineEndpoint:
             again = idempotent()["retry"].with_timeout(PREDICT_SECONDS)
             answer = self._service.predictions.predict(request=request, retry=again, timeout=PREDICT_SECONDS)
         (value,) = types.PredictResponse.pb(answer).predictions
-        return Prediction(json_format.MessageToDict(value), answer.model_version_id)
+        try:
+            return Prediction(json_format.MessageToDict(value), answer.model_version_id)
+        except ValueError as error:  # JSON has no word for NaN and infinity
+            raise ForetableError(
+                f"{self.name}, version {answer.model_version_id}: a number of its answer is not finite;"
+                " ask for other values, or deploy another version"
+            ) from error
 
     def undeploy(self) -> list[Deployed]:
         """Takes all models off and deletes the endpoint, so that nothing is billed; returns what was there."""

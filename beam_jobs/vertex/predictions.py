@@ -5,6 +5,7 @@ output, an object by output's name of one with several, `{"b64": …}` for bytes
 https://www.tensorflow.org/tfx/serving/api_rest#predict_api
 """
 
+import contextlib
 import dataclasses
 import decimal
 import json
@@ -17,6 +18,7 @@ from configs.errors import ForetableError
 
 PREDICTION, ERROR, INSTANCE, KEY = "prediction", "error", "instance", "key"
 _LONGEST_SHOWN = 200
+_MOST_DIGITS = 19  # of an int64
 _BLANK = object()
 """A line that is none."""
 
@@ -56,15 +58,20 @@ class Answers:
         """The keys as the numbers that they are, int64 `[num_answers]`.
 
         Raises:
-            ForetableError: one is no number.
+            ForetableError: one is no such number.
         """
         joined = "".join(self.keys)
         if (joined.isascii() and joined.isdecimal() and all(self.keys)) or not self.keys:
-            return np.array([int(key) for key in self.keys], np.int64)
-        bad = next(key for key in self.keys if not (key.isascii() and key.isdecimal()))
+            with contextlib.suppress(OverflowError, ValueError):  # too large for 64 bits, or for Python to read
+                return np.array([int(key) for key in self.keys], np.int64)
+        bad = next(key for key in self.keys if not _is_cell(key))
         raise ForetableError(
             f"{self.where}: key {shown(bad)}: no instance has it; was the file written by another job?"
         )
+
+
+def _is_cell(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) <= _MOST_DIGITS and int(key) <= np.iinfo(np.int64).max
 
 
 def prediction_lines(lines: Sequence[bytes], where: str, first_line: int = 1) -> Answers:
