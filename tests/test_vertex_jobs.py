@@ -7,6 +7,7 @@ from vertex_launching import NAME, be_impatient, created, end, fault, message, n
 from beam_jobs.vertex import service
 from beam_jobs.vertex.jobs import VertexJobs
 from beam_jobs.vertex.service import VertexService, idempotent
+from beam_jobs.vertex.waiting import run_jobs
 from configs.errors import ForetableError, JobError
 
 WHERE = "vertex in proj, us-central1: cannot create custom job J"
@@ -159,3 +160,73 @@ class TestCreation:
         bad.job_spec.worker_pool_specs[0].machine_spec.machine_type = "fast"
         with pytest.raises(JobError, match=r'Machine type "fast" is not supported.*; check vertex, model\.training'):
             jobs.create(bad)
+
+
+class TestBatchPredictionJobs:
+    """The same calls, of the other kind of job."""
+
+    @pytest.fixture
+    def jobs(self, night):
+        return VertexJobs(VertexService.of(night.job), "batch")
+
+    @pytest.fixture
+    def wanted(self, twin, jobs):
+        from google.cloud.aiplatform_v1 import types
+
+        container = types.ModelContainerSpec(image_uri="us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest")
+        model = types.Model(display_name="a model", artifact_uri="gs://bkt/model", container_spec=container)
+        uploaded = jobs.service.models.upload_model(parent=jobs.service.parent, model=model).result()
+        return types.BatchPredictionJob(
+            display_name=NAME,
+            model=f"{uploaded.model}@{uploaded.model_version_id}",
+            input_config={"instances_format": "jsonl", "gcs_source": {"uris": ["gs://bkt/in.jsonl"]}},
+            output_config={
+                "predictions_format": "jsonl",
+                "gcs_destination": {"output_uri_prefix": "gs://bkt/out"},
+            },
+            dedicated_resources={"machine_spec": {"machine_type": "n1-standard-4"}, "starting_replica_count": 1},
+            labels={"foretable_job": "natality"},
+        )
+
+    @pytest.mark.parametrize("name", ["lost_reply", "connection_reset", "UNAVAILABLE", "INTERNAL", "limited"])
+    def test_a_passing_fault_makes_one_job_and_is_tried_again_where_it_is_seen_and_listed(
+        self, twin, jobs, wanted, name
+    ):
+        from twins import vertex_faults
+
+        faults = {
+            "lost_reply": vertex_faults.lost_reply,
+            "connection_reset": vertex_faults.connection_reset,
+            "UNAVAILABLE": vertex_faults.refusal("UNAVAILABLE"),
+            "INTERNAL": vertex_faults.refusal_after_acting("INTERNAL"),
+            "limited": vertex_faults.rate_limited(),
+        }
+        twin.faults.on_job("batch", fault(never_ends=True))
+        for method, path in (
+            ("POST", "batchPredictionJobs$"),
+            ("GET", "batchPredictionJobs$"),
+            ("GET", r"batchPredictionJobs/\d+$"),
+        ):
+            twin.faults.on_call(method, path, faults[name])
+        job = jobs.create(wanted)
+        assert created(twin) == [NAME]
+        assert [each.name for each in jobs.find(NAME)] == [job.name]
+        assert jobs.get(job.name).name == job.name
+        assert twin.faults.happened == 4  # the job's own, too
+
+    def test_one_that_never_starts_can_be_cancelled_by_us_and_by_a_person(self, twin, jobs, wanted):
+        twin.faults.on_job("batch", fault(never_starts=True))
+        job = jobs.create(wanted)
+        address = f"https://us-central1-aiplatform.googleapis.com/v1/{job.name}:cancel"
+        token = "$(gcloud auth print-access-token)"
+        assert jobs.cancel_command(job.name) == (f'curl -X POST -H "Authorization: Bearer {token}" -d "" {address}')
+        assert [each.name for each in jobs.active("natality")] == [job.name]
+        jobs.cancel(job.name)
+        assert run_to_end(jobs, job).state == "CANCELLED"
+
+    def test_one_that_never_starts_is_given_up_after_its_time(self, twin, jobs, wanted, night):
+        twin.faults.on_job("batch", fault(never_starts=True))
+        expected = rf"^precompute: batch prediction job {NAME} has not ended in 0.3 s and is cancelled"
+        with pytest.raises(ForetableError, match=expected):
+            run_jobs(jobs, [wanted], night, "precompute", timeout_seconds=0.3)
+        assert run_to_end(jobs, jobs.find(NAME)[0]).state == "CANCELLED"
