@@ -163,7 +163,8 @@ def test_what_is_lost_or_fails_is_sent_once_more(scoring, instances_format):
     scoring.assert_expected(scoring.run(night))
     assert len(scoring.jobs(night)) == 2
     (problem,) = said(night, "sent once more")
-    assert f"no prediction came for 15 of {scoring.instances} instances: (word=" in problem
+    counted = "12 failed, and of 3 nothing came back"
+    assert f"no prediction came for 15 of {scoring.instances} instances ({counted}): (word=" in problem
     assert " and 12 more" in problem
     assert "upstream request timeout" in problem
     assert said(night, "5 predictions came twice: the first of each counts")
@@ -181,20 +182,27 @@ def test_what_is_lost_twice_is_named_and_a_later_start_sends_only_that(scoring):
 
     night = scoring.night()
     scoring.twin.faults.on_job("batch", JobFault(lose=9))
-    scoring.twin.faults.on_job("batch", JobFault(lose=4))
+    scoring.twin.faults.on_job("batch", JobFault(lose=3, fail=1))
     with pytest.raises(ForetableError) as failure:
         scoring.run(night)
     line = str(failure.value)
-    assert line.startswith(f"precompute: no prediction came for 4 of {scoring.instances} instances: (word=")
-    assert re.search(
-        r"\(word=.*, size=.*, count=.*\); \(word=.*\); \(word=.*\) and 1 more; in 2 rounds: see gs://", line
-    )
-    assert line.endswith("; the same command sends them once more")
+    counted = f"no prediction came for 4 of {scoring.instances} instances (1 failed, and of 3 nothing came back)"
+    assert line.startswith(f"precompute: {counted}: (word=")
+    points = r"\(word=.*, size=.*, count=.*\); \(word=.*\); \(word=.*\) and 1 more"
+    assert re.search(rf"{points}; the jobs' errors say .*; in 2 rounds: see gs://", line)
+    (path,) = (scoring.folder(night) / "batch_prediction").glob("2-*/missing.jsonl")
+    place = f"{night.run.path}/batch_prediction/{path.parent.name}/missing.jsonl"
+    assert line.endswith(f" see {place}; the same command sends them once more")
+    listed = [json.loads(text) for text in path.read_text().splitlines()]
+    assert [set(each) for each in listed] == [{"key", "values", "reason"}] * 4
+    assert {each["reason"] for each in listed} == {None}  # files of errors name no instances
+    shown = ", ".join(f"{name}={value!r}" for name, value in listed[0]["values"].items())
+    assert f"instances (1 failed, and of 3 nothing came back): ({shown})" in line
     assert "\n" not in line
     assert not list((scoring.folder(night) / "predictions").glob("*"))
     again = scoring.night(night.run.run_id)
     scoring.assert_expected(scoring.run(again))
-    assert len(scoring.sent(again, 3)) == 4
+    assert scoring.sent(again, 3) == [each["key"] for each in listed]
     assert len(scoring.jobs(again)) == 3
     assert len(said(again, "was done before")) == 2
 
@@ -239,6 +247,18 @@ def test_a_failed_job_is_explained_and_tried_under_the_next_name(scoring):
     names = [job.message.display_name for job in scoring.jobs(night)]
     assert [name for name in names if name.endswith("-2")]
     assert len(scoring.sent(night, 1)) == scoring.instances
+
+
+def test_a_job_that_does_not_end_is_given_up_and_cancelled(scoring):
+    from twins.vertex_faults import JobFault
+
+    night = scoring.night(timeout="1s")
+    scoring.twin.faults.on_job("batch", JobFault(never_ends=True))
+    expected = r"^precompute: batch prediction job \S+ has not ended in 1 s and is cancelled; raise its timeout"
+    with pytest.raises(ForetableError, match=expected):
+        scoring.run(night)
+    (job,) = scoring.jobs(night)
+    assert job.is_cancelled.is_set()
 
 
 def test_a_quota_is_one_line(scoring):

@@ -17,9 +17,9 @@ from beam_jobs.vertex.instance_files import Encode, instance_encoder, key_field
 from beam_jobs.vertex.jobs import VertexJob, VertexJobs
 from beam_jobs.vertex.predictions import Answers, shown
 from beam_jobs.vertex.registry import registered_version
-from beam_jobs.vertex.rounds import FOLDER, STEP, Round
+from beam_jobs.vertex.rounds import STEP, Round
 from beam_jobs.vertex.service import VertexService
-from beam_jobs.vertex.unanswered import Unanswered
+from beam_jobs.vertex.unanswered import MISSING_FILE, Unanswered
 from beam_jobs.vertex.waiting import run_jobs
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.artifacts import ScoringModel
@@ -95,9 +95,10 @@ def predict_cells(
             break
         problem = unanswered.described(predictions.missing(), predictions.missing_count, predictions.needed.count)
         if not has_next:
+            listed = storage.join(sent.folder, MISSING_FILE)
+            unanswered.write(listed, predictions.missing())
             raise ForetableError(
-                f"{step}: {problem}; in {number} rounds: see {night.run.file(FOLDER)}; the same command sends them once"
-                " more"
+                f"{step}: {problem}; in {number} rounds: see {listed}; the same command sends them once more"
             )
         night.console.line(f"{step:<12} {problem}; sent once more", "yellow")
     if predictions.repeated:
@@ -147,7 +148,7 @@ def take_output(job: VertexJob, exchange: Exchange, predictions: CellPredictions
             _check_keys(answers, numbers, predictions)
             predictions.fill(numbers, decode(answers, predictions.outputs))
         unanswered.add(answers.failures)
-    unanswered.add(exchange.failures(job))
+    unanswered.add(exchange.failures(job), job.message.completion_stats.failed_count)
 
 
 def _check_keys(answers: Answers, numbers: np.ndarray, predictions: CellPredictions) -> None:
