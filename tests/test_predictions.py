@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from beam_jobs.vertex.decoding import decode
+from beam_jobs.vertex.exchanges import output_tables
 from beam_jobs.vertex.predictions import Failure, error_lines, error_row, prediction_lines, prediction_rows
 from configs.errors import ForetableError
 from configs.outputs import Output
@@ -200,3 +201,17 @@ def test_rows_of_an_error_table():
     assert error_row("3", {"code": 3, "message": "bad"}) == Failure("3", "bad")
     assert error_row("3", '{"code": 3, "message": "bad"}') == Failure("3", "bad")
     assert error_row(None, "bad") == Failure(None, "bad")
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("predictions_2026_01_05T01", {"predictions": "predictions_2026_01_05T01", "errors": "errors_2026_01_05T01"}),
+        ("p.d.predictions_predictions", {"predictions": "predictions_predictions", "errors": "errors_predictions"}),
+        ("p.d.answers", {"predictions": "answers"}),
+        ("p.predictions.answers", {"predictions": "answers"}),
+        ("", {}),
+    ],
+)
+def test_no_table_of_predictions_is_taken_for_one_of_errors(table, expected):
+    assert output_tables(table) == expected

@@ -183,10 +183,18 @@ class TableExchange:
                 yield error_row(row.get(self._key), error)
 
     def _there(self, job: VertexJob) -> dict[str, str]:
-        """Those of the job's tables that are there: of predictions, and of errors, whose names end alike."""
-        table = job.message.output_info.bigquery_output_table.rpartition(".")[2]
-        names = {kind: table.replace(_PREDICTIONS, kind, 1) for kind in (_PREDICTIONS, _FAILED)} if table else {}
+        """Those of the job's tables that are there."""
+        names = output_tables(job.message.output_info.bigquery_output_table)
         return {kind: name for kind, name in names.items() if self._tables.exists(name)}
+
+
+def output_tables(table: str) -> dict[str, str]:
+    """Names of a job's tables by what they hold, from that of its output table; that of errors ends alike."""
+    name = table.rpartition(".")[2]
+    tables = {_PREDICTIONS: name} if name else {}
+    if name.startswith(_PREDICTIONS):
+        tables[_FAILED] = name.replace(_PREDICTIONS, _FAILED, 1)
+    return tables
 
 
 def _lines_of(path: str) -> Iterator[list[bytes]]:
