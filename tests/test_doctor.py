@@ -282,8 +282,19 @@ class TestVertexWithoutAsking:
                 ["precompute={on: vertex_batch, instances_format: bigquery, dataset: theirs.d}"],
                 [("ok", "jobs run as Vertex AI's own"), ("warn", "instances lie in another project than mine")],
             ),
+            (
+                ["vertex.serving={image: 'us-docker.pkg.dev/theirs/r/serving:1', port: 8501}"],
+                [("ok", "jobs run as Vertex AI's own"), ("warn", "the serving image lies in theirs, not in mine")],
+            ),
+            (
+                [
+                    "vertex.serving={image: 'us-docker.pkg.dev/mine/r/serving:1', port: 8501}",
+                    "vertex.service_account=a@mine.iam.gserviceaccount.com",
+                ],
+                [("ok", "jobs run as a@mine"), ("ok", "a@mine.iam.gserviceaccount.com reads the serving image, for ")],
+            ),
         ],
-        ids=["nobody", "of the project", "of another project", "tables elsewhere"],
+        ids=["nobody", "of the project", "of another project", "tables elsewhere", "image elsewhere", "own image"],
     )
     def test_as_whom_jobs_run(self, settings, expected):
         found = [(finding.status, finding.found) for finding in vertex_checks.agent_checks(self.job(*settings))]

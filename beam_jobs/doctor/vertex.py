@@ -73,6 +73,7 @@ def agent_checks(job: Job) -> Iterator[Finding]:
             yield Finding("service agent", "warn", f"{account} is of another project than {vertex.project}", mend)
         else:
             yield Finding("service agent", "ok", f"jobs run as {account}")
+    yield from _serving_image_reader(vertex)
     dataset = instances_dataset(job)
     if dataset is not None and re.split(r"[.:]", dataset)[0] != vertex.project:
         mend = f"grant {SERVICE_AGENT} roles/bigquery.dataEditor on {dataset}"
@@ -96,6 +97,23 @@ def _image_reader(image: str, vertex: Vertex) -> Iterator[Finding]:
     if project is not None and project != vertex.project:
         mend = f"grant {SERVICE_AGENT} roles/artifactregistry.reader in {project}"
         yield Finding("training", "warn", f"the image lies in {project}, not in {vertex.project}", mend)
+
+
+def _serving_image_reader(vertex: Vertex) -> Iterator[Finding]:
+    """A serving image of the job's own is read as the service account, if there is one, when a model is registered.
+
+    https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.models/upload
+    """
+    image = vertex.serving.image
+    if vertex.serving.is_vertex_image:
+        return
+    reader, project = vertex.service_account or SERVICE_AGENT, project_of(image)
+    if project is not None and project != vertex.project:
+        mend = f"grant {reader} roles/artifactregistry.reader in {project}"
+        yield Finding("service agent", "warn", f"the serving image lies in {project}, not in {vertex.project}", mend)
+    elif vertex.service_account is not None:
+        found = f"{reader} reads the serving image, for which it needs roles/artifactregistry.reader"
+        yield Finding("service agent", "ok", found)
 
 
 def _package_findings(package: PythonPackage, lock: pathlib.Path = LOCK) -> Iterator[Finding]:
