@@ -39,6 +39,7 @@ from beam_jobs.night import Night
 from beam_jobs.pipelines import Step
 from beam_jobs.sources import sources_of
 from beam_jobs.vertex import service as vertex_service
+from beam_jobs.vertex.leftovers import deployed_models
 from beam_jobs.vertex.service import VertexService
 from configs.cloud import DataflowRunner
 from configs.loading import load_job
@@ -361,6 +362,22 @@ class TestOnTheVertexTwin:
         assert finding["found"].startswith("custom job foretable-natality-train-1 is ")
         cancel = f"gcloud ai custom-jobs cancel {jobs[0].name} --project=proj --region=us-central1"
         assert finding["mend"].endswith(cancel)
+
+    def test_a_deployment_that_is_under_way_is_billed_soon(self, settings, vertex_twin):
+        service = VertexService.of(load_job(NATALITY, settings))
+        endpoint = types.Endpoint(display_name="foretable-natality")
+        request = types.CreateEndpointRequest(
+            parent=service.parent, endpoint=endpoint, endpoint_id="foretable-natality"
+        )
+        made = service.endpoints.create_endpoint(request=request).result(timeout=30)
+        may_end, done = threading.Event(), types.DeployModelResponse()
+        vertex_twin.operate(made.name, types.DeployModelOperationMetadata(), lambda: may_end.wait(60) and done)
+        try:
+            found = [left.machines for left in deployed_models(service, load_job(NATALITY, settings))]
+        finally:
+            may_end.set()
+            vertex_twin.endpoints.clear()
+        assert found == [("a model that is being deployed",)]
 
     def test_an_endpoint_with_a_model_on_it_is_billed(self, settings, vertex_twin):
         """This job's own by its id; one that carries the job's label, by the page where a person undeploys it."""

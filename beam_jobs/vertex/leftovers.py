@@ -5,6 +5,7 @@ from typing import Any
 
 from beam_jobs.vertex.jobs import VertexJobs
 from beam_jobs.vertex.names import job_label, resource_id
+from beam_jobs.vertex.operations import operations_on
 from beam_jobs.vertex.service import VertexService, idempotent
 from configs.job import Job
 
@@ -15,7 +16,7 @@ class DeployedModels:
 
     Attributes:
         name: resource name.
-        machines: one text for each model that is deployed there.
+        machines: one text for each model that is deployed there, or is being deployed.
         is_ours: whether it is the one that `foretable endpoint` makes for this job.
     """
 
@@ -42,7 +43,7 @@ class RunningJob:
 
 
 def deployed_models(service: VertexService, job: Job) -> list[DeployedModels]:
-    """Endpoints of this job, by their label or id, that have models deployed."""
+    """Endpoints of this job, by their label or id, that have models deployed, or will have in some minutes."""
     request = {"parent": service.parent}
     ours = resource_id(job)
     found = []
@@ -50,8 +51,11 @@ def deployed_models(service: VertexService, job: Job) -> list[DeployedModels]:
         for endpoint in service.endpoints.list_endpoints(request=request, **idempotent()):
             is_ours = endpoint.name.rpartition("/")[2] == ours
             labelled = endpoint.labels.get("foretable_job") == job_label(job.name)
-            if endpoint.deployed_models and (is_ours or labelled):
-                machines = tuple(_machines(model) for model in endpoint.deployed_models)
+            if not (is_ours or labelled):
+                continue
+            machines = tuple(_machines(model) for model in endpoint.deployed_models)
+            machines += ("a model that is being deployed",) * _deployments(service, endpoint.name)
+            if machines:
                 url = service.console_url("endpoints", endpoint.name)
                 found.append(DeployedModels(endpoint.name, endpoint.display_name, machines, is_ours, url))
     return found
@@ -67,6 +71,12 @@ def running_jobs(service: VertexService, job: Job) -> list[RunningJob]:
             for running in jobs.active(job.name)
         ]
     return found
+
+
+def _deployments(service: VertexService, endpoint_name: str) -> int:
+    """How many deployments to an endpoint have begun and not ended; it lists none of their models yet."""
+    running = [operation for operation in operations_on(service.endpoints, endpoint_name) if not operation.done]
+    return sum(operation.metadata.type_url.endswith(".DeployModelOperationMetadata") for operation in running)
 
 
 def _machines(deployed: Any) -> str:

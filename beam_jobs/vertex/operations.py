@@ -78,7 +78,7 @@ def wait_for_pending(client: Any, resource_name: str, doing: str, seconds: float
     deadline, pause = time.monotonic() + seconds, _FIRST_POLL_SECONDS
     while True:
         try:
-            running = [operation.name for operation in _operations(client, resource_name) if not operation.done]
+            running = [operation.name for operation in operations_on(client, resource_name) if not operation.done]
         except NotFound:  # nor is there the resource
             return
         if not running:
@@ -89,8 +89,8 @@ def wait_for_pending(client: Any, resource_name: str, doing: str, seconds: float
         pause = min(1.5 * pause, _LONGEST_POLL_SECONDS)
 
 
-def _operations(client: Any, resource_name: str) -> Iterator[Any]:
-    """All operations on a resource; Google's client gives a page a call here."""
+def operations_on(client: Any, resource_name: str) -> Iterator[Any]:
+    """All operations on a resource, done or not; Google's client gives a page a call here."""
     token = ""
     while True:
         page = client.list_operations({"name": resource_name, "page_token": token}, **idempotent())
