@@ -11,6 +11,8 @@ from beam_jobs.commands.reading import list_models, roll_back
 from beam_jobs.night import Night
 from beam_jobs.vertex.registry import VertexRegistry
 from beam_jobs.warehouses import open_warehouse
+from beam_jobs.workspace import storage
+from beam_jobs.workspace.run_directory import job_folder
 from configs.errors import ForetableError, RefusedError
 from configs.loading import load_job
 
@@ -102,7 +104,7 @@ def test_the_champion_is_what_readers_see(nights):
     assert all(len(model["data_fingerprint"]) == 32 for model in listed)
 
 
-def test_parity_of_a_model_that_nobody_judged_registers_nothing(nights):
+def test_parity_of_a_model_that_nobody_judged_registers_nothing_and_the_next_night_may_score_with_it(nights):
     """`foretable train` and then `foretable parity`: its version would count as blessed."""
     before, precompute = nights.aliases(), ["precompute={on: vertex_batch}"]
     for stage in ("prepare", "train"):
@@ -115,3 +117,14 @@ def test_parity_of_a_model_that_nobody_judged_registers_nothing(nights):
     nights.run(8, compare_backends, 20, 0, 1e-6, sets=precompute)
     assert nights.aliases()[8][0] == "challenger"
     assert VertexRegistry(nights.job).versions()[0].metrics.keys() >= {"mae", "example_count"}
+
+    # The next night is scored by batch prediction with that version, and so its manifest says.
+    for stage in ("prepare", "train"):
+        nights.run(9, run_one_stage, stage, sets=precompute)
+    nights.run(9, precompute_with, "challenger", sets=precompute)
+    version = VertexRegistry(nights.job).versions()[0]
+    job = nights.twin.jobs("batch", "-registry-nights-precompute-")[-1].message
+    assert (job.model.rpartition("@")[2], job.labels["foretable_run_date"]) == (version.version, DAY(9))
+    (path,) = storage.list_files(job_folder(nights.job), f"{DAY(9)}/*/manifest.json")
+    manifest = storage.read_json(path)["manifest"]
+    assert (manifest["backend"], manifest["model_version"]) == ("vertex_batch", version.model_version)
