@@ -51,7 +51,8 @@ def read(path):
 
 def elsewhere(path, **changes):
     """Makes the holder of the lock one of another machine, which nobody can look at."""
-    holder = dataclasses.replace(read(path), machine="another boot", host="elsewhere", **changes)
+    others = {"owner": "another", "machine": "another boot", "host": "elsewhere"}
+    holder = dataclasses.replace(read(path), **others, **changes)
     storage.write_bytes(path, json.dumps(dataclasses.asdict(holder)).encode())
 
 
@@ -189,6 +190,26 @@ def test_a_renewal_whose_answer_was_lost_is_still_ours(path, monkeypatch):
         lease.check()
         lease.check()
     assert not storage.exists(path)
+
+
+def test_a_renewal_that_was_never_answered_is_still_ours(path, monkeypatch):
+    write = cloud_storage.write
+
+    def write_unheard(*arguments):
+        write(*arguments)
+        raise ForetableError("gs://…: Cloud Storage does not answer")
+
+    with leased(path, "natality") as lease:
+        with monkeypatch.context() as silence:
+            silence.setattr(cloud_storage, "write", write_unheard)
+            with pytest.raises(ForetableError, match="does not answer"):
+                lease.check()
+        lease.check()
+        assert read(path).renewals == 2
+        elsewhere(path)
+        with pytest.raises(RefusedError, match=r"this run lost its lock gs://.*: process .* on elsewhere .* has it"):
+            lease.check()
+    assert read(path).host == "elsewhere"
 
 
 def test_storage_that_does_not_answer_is_no_reason_to_think_the_lock_held(path, monkeypatch):

@@ -146,11 +146,14 @@ class Lease:
                 return
 
     def _renew(self) -> None:
-        if not self._is_lost:
+        while not self._is_lost:
             try:
-                self._write(self._generation)
+                return self._write(self._generation)
             except ChangedError:
-                self._is_lost = True
+                # An earlier renewal may have arrived though its answer never came: then what is there is ours.
+                generation, holder = _read(self._path)
+                self._is_lost = holder is None or holder.owner != self._self.owner
+                self._generation = generation
 
     def _write(self, replacing: int) -> None:
         expires_at = _now() + datetime.timedelta(seconds=self._seconds)
