@@ -5,6 +5,8 @@ lost, or that a killed process left running, is found by its id and waited for.
 """
 
 import datetime
+import itertools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, TypeAlias
 
@@ -17,6 +19,9 @@ from configs.cloud import BigQueryWarehouse, Endpoints
 from configs.errors import ForetableError, JobError
 
 _MOST_ATTEMPTS = 100
+# Of a job that fails by what passes by itself: eight tries in about two minutes.
+_MOST_TRIES = 8
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
 _CALL: dict[str, Any] = {"retry": RETRY, "timeout": CALL_TIMEOUT_SECONDS}
 _CAP_SETTING = "warehouse.maximum_bytes_billed"
 
@@ -150,7 +155,8 @@ class Dataset:
         """Runs a job under `job_id`, or waits for the one that is there.
 
         An earlier one that failed, or that does not count, gives way to the next id: `<job_id>_2` and so on. So
-        whoever asks for the same thing at the same time gets the same job, and only one of them starts it.
+        whoever asks for the same thing at the same time gets the same job, and only one of them starts it. One that
+        cannot be asked about does not give way: it may still run.
 
         Args:
             start: starts the job under the id that it is given.
@@ -162,6 +168,9 @@ class Dataset:
         Raises:
             ForetableError: the job failed.
         """
+        pauses = itertools.islice(
+            retry.exponential_sleep_generator(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS), _MOST_TRIES - 1
+        )
         with explained(self.name, _CAP_SETTING):
             for attempt in range(1, _MOST_ATTEMPTS):
                 attempt_id = job_id if attempt == 1 else f"{job_id}_{attempt}"
@@ -171,14 +180,14 @@ class Dataset:
                         job, is_mine = start(attempt_id), True
                     except exceptions.Conflict:
                         job = self.client.get_job(attempt_id, **_CALL)
-                try:
-                    job.result(retry=RETRY)
-                except exceptions.GoogleAPICallError as error:
-                    if is_mine and not is_transient(error):
-                        raise
-                    continue
-                if is_mine or counts(job):
+                failure = _failure(job)
+                if failure is None and (is_mine or counts(job)):
                     return job, is_mine
+                if failure is not None and is_mine:
+                    pause = next(pauses, None) if is_transient(failure) else None
+                    if pause is None:
+                        raise failure
+                    time.sleep(pause)
         raise ForetableError(f"{self.name}: {_MOST_ATTEMPTS:,} jobs {job_id}… failed; see them in the console")
 
     def start_statement(self, sql: str, parameters: Sequence[Parameter] = ()) -> Callable[[str], Any]:
@@ -216,6 +225,23 @@ class Dataset:
             return self.client.get_job(job_id, **_CALL)
         except exceptions.NotFound:
             return None
+
+
+def _failure(job: Any) -> exceptions.GoogleAPICallError | None:
+    """Waits for the job's end; the error that it failed by, or None.
+
+    Raises:
+        GoogleAPICallError: the question failed, and not the job, which may still run.
+    """
+    try:
+        job.result(retry=RETRY)
+    except exceptions.GoogleAPICallError as error:
+        job.reload(**_CALL)
+        if job.error_result is not None:
+            return error
+        if job.state != "DONE":
+            raise
+    return None
 
 
 def _met_another(error: BaseException) -> bool:
