@@ -6,6 +6,7 @@ import hashlib
 import math
 import pickle
 import random
+import types
 
 import apache_beam as beam
 import grpc
@@ -122,6 +123,19 @@ def test_only_what_is_asked_for_is_sent(warehouse, many_rows):
     assert list(session.read_options.selected_fields) == ["fare", "number"]
     assert session.read_options.row_restriction == "number < 3 AND word IS NOT NULL"
     assert pa.ipc.read_schema(pa.py_buffer(reader.schema)).names == ["number", "fare"]
+
+
+def test_a_fast_clock_here_puts_no_pin_into_the_future(warehouse, many_rows, monkeypatch):
+    class FastClock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.datetime.now(tz) + datetime.timedelta(hours=1)
+
+    clock = types.SimpleNamespace(datetime=FastClock, timedelta=datetime.timedelta, UTC=datetime.UTC)
+    monkeypatch.setattr("beam_jobs.warehouses.bigquery.pins.datetime", clock)
+    pin = pin_bigquery(many_rows, warehouse.endpoints, "r1")
+    assert datetime.datetime.fromisoformat(pin.snapshot_time) <= datetime.datetime.now(datetime.UTC)
+    assert datetime.datetime.fromisoformat(pin.pinned_at) <= datetime.datetime.now(datetime.UTC)
 
 
 def test_the_session_reads_the_table_as_of_the_pin(warehouse, many_rows):

@@ -88,12 +88,12 @@ def pin_bigquery(source: BigQuerySource, endpoints: Endpoints, run_id: str) -> P
     with explained(describe(source)):
         client = client_of(source, endpoints)
         if source.table is not None:
-            pinned_at = datetime.datetime.now(datetime.UTC)
+            pinned_at = _now_at_bigquery(client)
             table = client.get_table(source.table, **_CALL)
             _check_readable(table)
             snapshot_time = None
             if table.table_type != "SNAPSHOT":
-                # Never before the last change, also where this machine's clock is late.
+                # Never before the last change that the rows and the fingerprint tell of.
                 snapshot_time = max(pinned_at, table.modified + datetime.timedelta(milliseconds=1))
         else:
             table, pinned_at = _run_query(client, source, run_id)
@@ -117,6 +117,13 @@ def is_there(pin: Pin, source: BigQuerySource, endpoints: Endpoints) -> bool:
         except exceptions.NotFound:
             return False
     return True
+
+
+def _now_at_bigquery(client: bigquery.Client) -> datetime.datetime:
+    """BigQuery's time, free to ask for: by a fast clock of this machine, a snapshot would lie in the future."""
+    (row,) = client.query_and_wait("SELECT CURRENT_TIMESTAMP()", api_timeout=CALL_TIMEOUT_SECONDS, retry=RETRY)
+    now: datetime.datetime = row[0]
+    return now
 
 
 def _fingerprint(client: bigquery.Client, source: BigQuerySource) -> str:
