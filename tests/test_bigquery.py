@@ -13,6 +13,8 @@ import pytest
 from bigquery_reader import Reader, move_to_storage
 from nights import AXES, COLUMNS, DAY, make_night, points, prediction, publish
 
+from beam_jobs.warehouses.bigquery import nights as bigquery_nights
+from beam_jobs.warehouses.bigquery.nights import Nights
 from beam_jobs.workspace import storage
 from configs.errors import JobError, RefusedError
 from transforms.scoring.shards import TableColumn
@@ -243,6 +245,46 @@ def test_retention_deletes_old_nights_but_never_the_current_one(tmp_path, reader
     with pytest.raises(RefusedError, match="kept: 2024-01-01, 2024-01-04"):
         reader.warehouse.rollback("natality", DAY + ONE_DAY)
     assert reader.warehouse.expire("natality", DAY + 4 * ONE_DAY, retention_days=2) == ()
+
+
+@pytest.mark.slow
+def test_a_night_that_is_rolled_back_to_while_it_expires_stays(tmp_path, reader, monkeypatch):
+    for night in nights(tmp_path, 2):
+        publish(reader.warehouse, night)
+    take_out, other = Nights.take_out, reader.open()
+
+    def take_out_and_be_late(self, due):
+        found = take_out(self, due)
+        monkeypatch.undo()
+        other._nights("natality").show(due[0])  # whose status a rollback has read before
+        return found
+
+    monkeypatch.setattr(Nights, "take_out", take_out_and_be_late)
+    assert reader.warehouse.expire("natality", DAY + 5 * ONE_DAY, retention_days=4) == ()
+    assert reader.rows() == table_of(0)
+    assert storage.exists(storage.join(str(tmp_path), "natality", "2024-01-01", "r0", "manifest.json"))
+    assert [(r.run_id, r.status) for r in reader.warehouse.runs("natality")] == [("r1", "kept"), ("r0", "current")]
+
+
+@pytest.mark.slow
+def test_a_rollback_to_a_table_that_goes_at_the_last_moment_goes_back(tmp_path, reader, monkeypatch):
+    for night in nights(tmp_path, 2):
+        publish(reader.warehouse, night)
+    replace = bigquery_nights.replace_view
+
+    def replace_late(dataset, view, definition):
+        is_mine = replace(dataset, view, definition)
+        monkeypatch.undo()
+        dataset.delete("natality_20240101_r0")
+        return is_mine
+
+    monkeypatch.setattr(bigquery_nights, "replace_view", replace_late)
+    with pytest.raises(
+        RefusedError, match=r"natality_20240101_r0 of 2024-01-01 was deleted .*; readers see 2024-01-02"
+    ):
+        reader.warehouse.rollback("natality", DAY)
+    assert reader.rows() == table_of(1)
+    assert [(r.run_id, r.status) for r in reader.warehouse.runs("natality")] == [("r1", "current"), ("r0", "lost")]
 
 
 @pytest.mark.slow

@@ -53,6 +53,10 @@ class Nights:
         """Shows readers a night on record; returns it as it is then."""
         return self._show(record, over_newer=True)
 
+    def shows(self, record: NightRecord) -> bool:
+        """Whether readers see this night now."""
+        return read_view(self._dataset, self.view_name).table == record.table
+
     def current(self) -> NightRecord | None:
         """The night that readers see."""
         view = read_view(self._dataset, self.view_name)

@@ -105,16 +105,34 @@ class BigQueryWarehouse:
         if not of_date:
             dates = ", ".join(sorted({record.run_date.isoformat() for record in kept})) or "none"
             raise RefusedError(f"{job}: no night of {run_date} is kept; kept: {dates}")
-        return self._nights(job).show(max(of_date, key=lambda record: record.published_at))
+        nights, record = self._nights(job), max(of_date, key=lambda record: record.published_at)
+        before = nights.current()
+        shown = nights.show(record)
+        if shown.status != "lost":
+            return shown
+        # `expire` deleted the table after we had seen it. We go back, unless readers see another one by now.
+        seen = nights.current()
+        if before is not None and (seen is None or seen.table == record.table):
+            nights.show(before)
+        raise RefusedError(
+            f"{job}: {self._dataset.path(record.table)} of {run_date} was deleted meanwhile, as its retention is over; "
+            f"readers see {before.run_date if before is not None else 'no night'}"
+        )
 
     def expire(self, job: str, today: datetime.date, retention_days: int) -> tuple[NightRecord, ...]:
-        """Marks old nights as gone, takes them out of the history, then deletes their tables and shards."""
+        """Marks old nights as gone, takes them out of the history, then deletes their tables and shards.
+
+        One that a rollback shows to readers meanwhile stays.
+        """
         last = today - datetime.timedelta(days=retention_days)
         due = [record for record in self.runs(job) if record.status == "kept" and record.run_date <= last]
-        gone = self._nights(job).take_out(due)
-        for record in gone:
-            _delete_shards(record.run_dir)
-            self._dataset.delete(record.table)
+        nights, gone = self._nights(job), []
+        for record in nights.take_out(due):
+            if not nights.shows(record):
+                _delete_shards(record.run_dir)
+            if not nights.shows(record):  # shards may take a while
+                self._dataset.delete(record.table)
+                gone.append(record)
         return newest_first(gone)
 
     def row(self, record: NightRecord, key: Mapping[str, Value], position: int) -> dict[str, Cell] | None:
