@@ -3,6 +3,7 @@
 import datetime
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -291,3 +292,24 @@ def test_a_service_that_is_not_there_is_one_line(storage_twin, twin, monkeypatch
     night = night_of(storage_twin.url(), "http://localhost:9")
     with pytest.raises(ForetableError, match=r"^dataflow in proj, us-central1: cannot find the jobs of this night: "):
         run_step(squares(night, [1]), night)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda service: service.find("name"),
+        lambda service: service.active("prefix"),
+        lambda service: service.get("1"),
+        lambda service: service.messages("1"),
+        lambda service: service.cancel("1"),
+    ],
+    ids=["find", "active", "get", "messages", "cancel"],
+)
+def test_no_call_waits_for_a_service_that_never_answers(monkeypatch, call):
+    monkeypatch.setattr("beam_jobs.dataflow.service._CALL_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("beam_jobs.dataflow.service._RETRY_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and nobody reads from them
+        night = night_of("gs://bkt/ws", f"http://localhost:{silent.getsockname()[1]}")
+        service = DataflowService(PipelineOptions(dataflow_options(night, night.job.runner, "ingest", "foretable")))
+        with pytest.raises(ForetableError, match=r"^dataflow in proj, us-central1: cannot .*the same command attaches"):
+            call(service)

@@ -21,6 +21,7 @@ from configs.errors import ForetableError
 
 ERROR, WARNING = "ERROR", "WARNING"
 _RETRY_SECONDS = 300.0
+_CALL_TIMEOUT_SECONDS = 60.0
 _ENDED = ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED")
 
 
@@ -58,7 +59,7 @@ class JobMessage:
 
 
 class DataflowService:
-    """The jobs of one project and region. Calls that a passing fault hits are made again for some minutes."""
+    """The jobs of one project and region. What a passing fault or silence hits is called again for minutes."""
 
     def __init__(self, options: PipelineOptions):
         """Makes the clients.
@@ -83,21 +84,21 @@ class DataflowService:
         """Every job of this name that the service still knows; at most one of them is active."""
         request = dataflow.ListJobsRequest(**self._place, name=name, filter=dataflow.ListJobsRequest.Filter.ALL)
         with self._one_line("find the jobs of this night", "dataflow.jobs.list"):
-            found = self._jobs.list_jobs(request=request, retry=_retrying())
+            found = self._jobs.list_jobs(request=request, **_limits())
             return [self._job(job) for job in found if job.name == name]
 
     def active(self, prefix: str) -> list[DataflowJob]:
         """Jobs that have not ended and whose name starts so."""
         request = dataflow.ListJobsRequest(**self._place, filter=dataflow.ListJobsRequest.Filter.ACTIVE)
         with self._one_line("list the active jobs", "dataflow.jobs.list"):
-            found = [self._job(job) for job in self._jobs.list_jobs(request=request, retry=_retrying())]
+            found = [self._job(job) for job in self._jobs.list_jobs(request=request, **_limits())]
         return [job for job in found if job.name.startswith(prefix) and not job.has_ended]
 
     def get(self, job_id: str) -> DataflowJob:
         """The job now."""
         request = dataflow.GetJobRequest(**self._place, job_id=job_id)
         with self._one_line(f"see job {job_id}", "dataflow.jobs.get"):
-            return self._job(self._jobs.get_job(request=request, retry=_retrying()))
+            return self._job(self._jobs.get_job(request=request, **_limits()))
 
     def messages(self, job_id: str) -> list[JobMessage]:
         """The job's messages from BASIC upwards, oldest first."""
@@ -105,7 +106,7 @@ class DataflowService:
             **self._place, job_id=job_id, minimum_importance=dataflow.JobMessageImportance.JOB_MESSAGE_BASIC
         )
         with self._one_line(f"read the messages of job {job_id}", "dataflow.messages.list"):
-            found = list(self._messages.list_job_messages(request=request, retry=_retrying()))
+            found = list(self._messages.list_job_messages(request=request, **_limits()))
         return [
             JobMessage(message.id, message.message_importance.name.removeprefix("JOB_MESSAGE_"), message.message_text)
             for message in sorted(found, key=lambda message: message.time)
@@ -116,7 +117,7 @@ class DataflowService:
         wanted = dataflow.Job(requested_state=dataflow.JobState.JOB_STATE_CANCELLED)
         request = dataflow.UpdateJobRequest(**self._place, job_id=job_id, job=wanted)
         with self._one_line(f"cancel job {job_id}", "dataflow.jobs.cancel"):
-            self._jobs.update_job(request=request, retry=_retrying())
+            self._jobs.update_job(request=request, **_limits())
 
     def cancel_command(self, job_id: str) -> str:
         """What a person types to cancel the job later."""
@@ -170,10 +171,12 @@ def explained(what: str, permission: str, project: str, region: str) -> Iterator
         raise ForetableError(problem) from error
 
 
-def _retrying() -> retry.Retry:
-    return retry.Retry(
+def _limits() -> dict[str, Any]:
+    """How long a try of a call may take, and how long it is tried: the clients themselves would wait for ever."""
+    again = retry.Retry(
         predicate=retry.if_exception_type(*PASSING_FAULTS), initial=0.5, maximum=20, timeout=_RETRY_SECONDS
     )
+    return {"retry": again, "timeout": _CALL_TIMEOUT_SECONDS}
 
 
 def _first_line(error: Exception) -> str:
