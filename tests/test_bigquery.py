@@ -220,6 +220,7 @@ def test_rollback_to_a_night_that_is_not_kept_says_which_are(tmp_path, reader):
 def test_retention_deletes_old_nights_but_never_the_current_one(tmp_path, reader, in_storage, place):
     kept = [in_storage(night) if place == "gs" else night for night in nights(tmp_path, 4)]
     for night in kept:
+        storage.write_json(storage.join(night.run_dir, "shards.json"), [])
         publish(reader.warehouse, night)
     reader.warehouse.rollback("natality", DAY)
     expired = reader.warehouse.expire("natality", DAY + 4 * ONE_DAY, retention_days=2)
@@ -235,12 +236,9 @@ def test_retention_deletes_old_nights_but_never_the_current_one(tmp_path, reader
     assert reader.read("SELECT DISTINCT run_id FROM natality_history ORDER BY 1") == [("r0",), ("r3",)]
     files = [storage.list_files(storage.join(night.run_dir, "predictions")) for night in kept]
     assert [len(found) for found in files] == [3, 0, 0, 3]
-    assert [storage.exists(storage.join(night.run_dir, "manifest.json")) for night in kept] == [
-        True,
-        False,
-        False,
-        True,
-    ]
+    for name in ("manifest.json", "shards.json"):
+        there = [storage.exists(storage.join(night.run_dir, name)) for night in kept]
+        assert there == [True, False, False, True]
     assert reader.rows() == table_of(0)
     with pytest.raises(RefusedError, match="kept: 2024-01-01, 2024-01-04"):
         reader.warehouse.rollback("natality", DAY + ONE_DAY)

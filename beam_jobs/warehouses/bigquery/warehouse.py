@@ -32,7 +32,7 @@ from configs.errors import ForetableError, JobError, RefusedError
 
 EXAMPLE_ROW = 10_000
 # Files of an expired night that say that its predictions are there; they go first, so that a rerun makes them anew.
-_MARKERS = ("published.json", "manifest.json")
+_MARKERS = ("published.json", "manifest.json", "shards.json")
 
 
 class BigQueryWarehouse:
