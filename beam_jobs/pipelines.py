@@ -12,6 +12,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs.night import Night
+from beam_jobs.workspace import storage
 from configs import errors
 from configs.cloud import DataflowRunner
 from transforms.json_files import WriteJson
@@ -31,6 +32,7 @@ class Step:
         transform: from a pipeline's root to the elements that `output` lists.
         output: path of the JSON file of those elements, which is written last: a remote runner hands nothing else back.
         version: what decides the output beside the run, such as the model's version.
+        holds: whether what `output` lists is there as listed, for this version; asked once `output` is there.
         clear: takes away what an earlier try left; called before a pipeline starts, and not where one still runs.
     """
 
@@ -38,7 +40,13 @@ class Step:
     transform: beam.PTransform
     output: str
     version: str = ""
+    holds: Callable[[], bool] = lambda: True
     clear: Callable[[], None] = lambda: None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its output is there, and holds."""
+        return storage.exists(self.output) and self.holds()
 
     def define(self, root: beam.Pipeline) -> object:
         """Builds the pipeline."""

@@ -188,6 +188,23 @@ def test_a_step_runs_once_and_again_where_its_output_is_gone(twin, night):
     assert len(cleared) == 2
 
 
+def test_another_version_that_wrote_over_the_output_is_not_taken_for_the_first(twin, night):
+    def run(version, factor):
+        output = night.run.file("scores.json")
+        holds = lambda: storage.read_json(output) == [7 * factor]  # noqa: E731
+        transform = "Once" >> beam.Create([7]) | "Score" >> beam.Map(lambda number: number * factor)
+        run_step(Step("scores", transform, output, version, holds), night)
+        assert storage.read_json(output) == [7 * factor]
+
+    run("model A", 1)
+    run("model B", 2)
+    run("model A", 1)
+    first, other, again = [job.body["name"] for job in twin.jobs.values()]
+    assert (first == other, again) == (False, f"{first}-2")
+    run("model A", 1)
+    assert len(twin.jobs) == 3
+
+
 def test_two_nights_and_two_versions_have_jobs_of_their_own(night):
     names = {
         dataflow.job_name(night, squares(night, [1]), 1),

@@ -3,12 +3,15 @@
 import base64
 import bz2
 import contextlib
+import dataclasses
 import os
 import re
 import time
 import zlib
 
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 from bigquery_tables import BigQuery
@@ -16,8 +19,11 @@ from cloud_nights import CloudWorkspace, shard_hashes
 from conftest import FIRST_DATE, SMALL, Workspace
 from twins.dataflow import dataflow_server
 
-from beam_jobs.workspace import cloud_storage
+from beam_jobs.workspace import cloud_storage, storage
 from transforms.examples.readers.natality_sample import generate_natality
+from transforms.scoring.shards import Fingerprint, write_shard
+from transforms.space.blocks import shard_ranges
+from transforms.space.planning import Plan
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +133,30 @@ def test_a_stage_whose_marker_is_lost_takes_the_output_of_its_job(on_dataflow, t
     assert "was done before" in again.err
     assert shard_hashes(on_dataflow) == before
     assert len(twin.jobs) == len(STEPS)
+
+
+def score_with_another_model(url):
+    """Leaves in a run directory what scoring with another model leaves there."""
+    plan = Plan.from_json(storage.read_json(f"{url}/plan.json")["plan"])
+    records = []
+    for shard in shard_ranges(plan.cardinality, plan.shard_blocks):
+        rows = pq.read_table(pa.BufferReader(storage.read_bytes(f"{url}/predictions/{shard.name}")))
+        rows = rows.set_column(rows.num_columns - 1, rows.field(-1), pa.nulls(len(rows), pa.float32()).fill_null(7.5))
+        fingerprint = Fingerprint("another", "another", plan.space_hash)
+        records.append(write_shard(f"{url}/predictions", shard, plan.columns, rows.to_batches(), fingerprint))
+    storage.write_json(f"{url}/shards.json", [dataclasses.asdict(record) for record in records])
+
+
+def test_another_models_shards_are_not_taken_for_those_of_a_job_that_was_done_before(on_dataflow, twin, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", on_dataflow.cloud.storage.endpoint)
+    url = f"{on_dataflow.url}/natality/{FIRST_DATE}/{on_dataflow.run_path().name}"
+    before, jobs = shard_hashes(on_dataflow), [job.body["name"] for job in twin.jobs.values()]
+    score_with_another_model(url)
+    cloud_storage.delete([f"{url}/manifest.json"])
+    assert not before.items() & shard_hashes(on_dataflow).items()
+    on_dataflow.run("precompute", "--date", str(FIRST_DATE))
+    assert shard_hashes(on_dataflow) == before
+    assert [job.body["name"] for job in twin.jobs.values()] == [*jobs, f"{jobs[-1]}-2"]
 
 
 def unpickled(pipeline):

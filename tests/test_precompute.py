@@ -37,14 +37,17 @@ def model_dir(tmp_path_factory):
     return save_house_model(str(tmp_path_factory.mktemp("models") / "house"))
 
 
-def precompute(directory, model_dir, space=SPACE, model_version="model", options=()):
-    """Plans and precomputes into `directory`; returns the manifest and how many shards were kept."""
+def planned(directory, model_dir, space=SPACE, model_version="model"):
+    """The transform that precomputes a space into `directory`."""
     plan = make_plan(space, model_dir, FEATURES, OUTPUTS, shard_blocks=2, max_points=10**9)
     axes_dir, predictions_dir = str(directory / "axes"), str(directory / "predictions")
     save_axes(space, axes_dir)
-    transform = PrecomputePredictions(
-        plan, axes_dir, model_dir, TYPES, OUTPUTS, predictions_dir, model_version, "transform"
-    )
+    return PrecomputePredictions(plan, axes_dir, model_dir, TYPES, OUTPUTS, predictions_dir, model_version, "transform")
+
+
+def precompute(directory, model_dir, space=SPACE, model_version="model", options=()):
+    """Plans and precomputes into `directory`; returns the manifest and how many shards were kept."""
+    transform = planned(directory, model_dir, space, model_version)
     records_path = str(directory / "records.jsonl")
     pipeline = beam.Pipeline(argv=list(options))
     (
@@ -58,7 +61,7 @@ def precompute(directory, model_dir, space=SPACE, model_version="model", options
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_name("shards_kept"))["counters"]
     with open(records_path) as file:
         records = [ShardRecord(**json.loads(line)) for line in file]
-    return make_manifest(records, plan.columns, transform.fingerprint), sum(c.committed for c in counters)
+    return make_manifest(records, transform.plan.columns, transform.fingerprint), sum(c.committed for c in counters)
 
 
 def serve(model_dir, rows):
@@ -126,6 +129,18 @@ def test_a_rerun_keeps_what_is_whole_and_redoes_the_rest(tmp_path, model_dir):
     third, kept = precompute(tmp_path, model_dir, model_version="another")
     assert kept == 0
     assert third.model_version == "another"
+
+
+def test_records_hold_for_shards_of_this_model_that_are_all_there(tmp_path, model_dir):
+    records = precompute(tmp_path, model_dir)[0].shards
+    ours, another = (planned(tmp_path, model_dir, model_version=version) for version in ("model", "another"))
+    assert ours.holds(records[::-1])
+    assert not another.holds(records)
+    assert not ours.holds(records[1:])
+    assert not ours.holds([*records, records[0]])
+    assert not ours.holds([*records[1:], dataclasses.replace(records[0], sha256="0" * 64)])
+    os.remove(tmp_path / "predictions" / records[1].name)
+    assert not ours.holds(records)
 
 
 def test_another_run_has_the_same_bytes_with_more_workers(tmp_path, model_dir):

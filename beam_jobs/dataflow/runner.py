@@ -1,7 +1,7 @@
 """A step of a stage as a Dataflow job, whose name says which night and step it is.
 
 The same night submitted again finds the first try's job by its name: it attaches to one that runs, takes the output of
-one that is done, and submits under the next name after one that failed.
+one that is done, and submits under the next name after one that failed, or whose output is not there any more.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ from beam_jobs.dataflow.options import dataflow_options
 from beam_jobs.dataflow.service import ERROR, WARNING, DataflowJob, DataflowService, explained
 from beam_jobs.night import Night
 from beam_jobs.pipelines import Step, our_error
-from beam_jobs.workspace import storage
 from configs.cloud import DataflowRunner
 from configs.errors import ForetableError
 
@@ -51,6 +50,7 @@ def run_on_dataflow(step: Step, night: Night, runner: DataflowRunner) -> None:
             _say(night, step, f"Dataflow job {job.name}: {job.console_url}")
         elif job.has_ended:
             _say(night, step, f"Dataflow job {job.name} was done before: {job.console_url}")
+            return
         else:
             _say(night, step, f"attached to Dataflow job {job.name}: {job.console_url}")
         ended = _watch(service, night, step, job)
@@ -60,8 +60,10 @@ def run_on_dataflow(step: Step, night: Night, runner: DataflowRunner) -> None:
         raise
     if ended.state != "DONE":
         raise _failure(service, step, ended)
-    if not storage.exists(step.output):
-        raise ForetableError(f"{step.name}: {ended.console_url} is done, but {step.output} is not there; run again")
+    if not step.is_finished:
+        raise ForetableError(
+            f"{step.name}: {ended.console_url} is done, but {step.output} is not there, or not of this job; run again"
+        )
 
 
 def _earlier_job(service: DataflowService, night: Night, step: Step) -> tuple[DataflowJob | None, str]:
@@ -69,7 +71,7 @@ def _earlier_job(service: DataflowService, night: Night, step: Step) -> tuple[Da
     attempt = 1
     while found := service.find(name := job_name(night, step, attempt)):
         for job in found:
-            if not job.has_ended or (job.state == "DONE" and storage.exists(step.output)):
+            if not job.has_ended or (job.state == "DONE" and step.is_finished):
                 return job, name
         attempt += 1
     return None, name

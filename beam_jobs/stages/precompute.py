@@ -56,10 +56,12 @@ def _run_pipeline(transform: PrecomputePredictions, night: Night) -> list[ShardR
     """Runs the transform on the job's runner; shards that an earlier try finished are checked and kept."""
     records_path = night.run.file("shards.json")
     version = f"{transform.model_version} {transform.plan.space_hash}"
+    records = lambda: [ShardRecord(**record) for record in storage.read_json(records_path)]  # noqa: E731
+    holds = lambda: transform.holds(records())  # noqa: E731 - another model's shards have the same names
     finished = lambda: len(storage.list_files(transform.predictions_dir, "part-*.parquet"))  # noqa: E731
     with night.console.progress("precompute", "shards", transform.plan.shards, finished):
-        run_step(Step("precompute", transform, records_path, version), night)
-    return [ShardRecord(**record) for record in storage.read_json(records_path)]
+        run_step(Step("precompute", transform, records_path, version, holds), night)
+    return records()
 
 
 def summary(marker: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -17,9 +17,11 @@ from transforms.scoring.engine import Engine, EngineFiles, load_engine
 from transforms.scoring.foreign_models import ForeignCall
 from transforms.scoring.shard_records import ShardRecord
 from transforms.scoring.shard_writing import SHARDS_AT_ONCE, ShardWriter
-from transforms.scoring.shards import Fingerprint, TableColumn
-from transforms.space.blocks import EnumerateShards, ShardRange
+from transforms.scoring.shards import Fingerprint, TableColumn, check_shard
+from transforms.space.blocks import EnumerateShards, ShardRange, shard_ranges
 from transforms.space.planning import Plan
+
+_READS_AT_ONCE = 8
 
 
 @dataclasses.dataclass
@@ -85,6 +87,19 @@ class PrecomputePredictions(beam.PTransform):
             | "EnumerateShards" >> EnumerateShards(self.plan.cardinality, self.plan.shard_blocks)
             | "ScoreShards" >> beam.ParDo(score)
         )
+
+    def holds(self, records: Sequence[ShardRecord]) -> bool:
+        """Whether these are the records of all shards, and each is there as recorded, made from the same things."""
+        shards = {shard.name: shard for shard in shard_ranges(self.plan.cardinality, self.plan.shard_blocks)}
+        if sorted(record.name for record in records) != sorted(shards):
+            return False
+
+        def is_there(record: ShardRecord) -> bool:
+            shard, columns = shards[record.name], self.plan.columns
+            return check_shard(self.predictions_dir, shard, columns, record.rows, self.fingerprint) == record
+
+        with concurrent.futures.ThreadPoolExecutor(_READS_AT_ONCE, "shards") as threads:
+            return all(threads.map(is_there, records))
 
     def writer(self, engine: Engine) -> ShardWriter:
         """Writes the same shards in this process, with an engine of the same space and outputs."""
