@@ -4,7 +4,8 @@ Whatever happens, the rerun ends in the rows of the undisturbed night; readers s
 no night is on record twice; and no table stays for ever that nobody reads.
 
 `make test-faults` tries every fault at every call, for an hour. Without `FORETABLE_ALL_FAULTS=1` the kills come at every
-fifth call, lasting refusals and a server that never answers at every 31st, and shorter silence only to a workspace.
+fifth call, lasting refusals at every 31st; a server that never answers at every 31st of publishing and at every fifth of a
+workspace; and a reset that comes late only to a workspace.
 """
 
 import itertools
@@ -14,7 +15,7 @@ import os
 import pytest
 from cloud_nights import CloudWorkspace, files_of, shard_hashes
 from conftest import FIRST_DATE, SECOND_DATE, SMALL
-from fault_trials import FinishedNight, Trials
+from fault_trials import LONGEST_COMMAND_SECONDS, FinishedNight, Trials
 from forked_commands import MARKERS, MODEL_FILES, SHARD, Forks, write_objects
 from twins.faults import PASSING, Faults, every, first_tries, from_call, once, refusal, silence
 
@@ -34,9 +35,9 @@ LASTING = (
 ALL = os.environ.get("FORETABLE_ALL_FAULTS") == "1"
 STRIDE = 1 if ALL else 5
 LONG_STRIDE = 1 if ALL else 31  # odd: of two lasting refusals each has its turn
-SILENT_STRIDE = 7 if ALL else 31
 PARTS = range(4 if ALL else 1)  # of a test that takes long, for several processes
-QUICK = PASSING if ALL else [fault for fault in PASSING if not fault.__name__.startswith("silence")]
+QUICK = PASSING if ALL else [fault for fault in PASSING if not fault.__name__.startswith("late")]
+SILENCES = [[silence()], [silence(acts=True)]] if ALL else [[silence(), silence(acts=True)]]
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +105,21 @@ def test_publishing_outlives_a_fault_at_every_call(trials, fault, tried):
     assert_nothing_half_seen(trials)
 
 
-def test_publishing_does_not_wait_for_a_server_that_never_answers(trials, tried):
+def silent_at(silences, stride):
+    """A schedule: each call has the silence at its first try; or where not all are to be tried, each `stride`-th call."""
+    return first_tries(silences[0]) if ALL else every(stride, silences)
+
+
+@pytest.mark.parametrize("silences", SILENCES, ids=lambda silences: " or ".join(fault.__name__ for fault in silences))
+def test_publishing_does_not_wait_for_a_server_that_never_answers(trials, silences, tried):
     """Clients give up by themselves, and try again: no call is without a time limit."""
-    for _ in range(len(trials.nights) if ALL else 1):
-        trials.new_night()
-        trials.weather.start(every(SILENT_STRIDE, [silence(3600), silence(3600, acts=True)]))
-        assert trials.publish() == 0, trials.log.read_text()
-        trials.weather.stop()
-        trials.check()
-        assert trials.weather.happened > 1
-        tried("publishing outlived a server that never answered", trials.weather.happened)
+    trials.new_night()
+    trials.weather.start(silent_at(silences, LONG_STRIDE))
+    assert trials.publish() == 0, trials.log.read_text()
+    trials.weather.stop()
+    trials.check()
+    assert trials.weather.happened > (20 if ALL else 1)
+    tried("publishing outlived a server that never answered", trials.weather.happened)
     assert_nothing_half_seen(trials)
 
 
@@ -153,7 +159,7 @@ def objects(cloud, forks, tmp_path):
             settings = cloud.overrides(url, "unused", storage=address)
             process = forks.start(write_objects, url, settings, str(tmp_path / "log.txt"))
             weather.victim = process.pid
-            process.join(300)
+            process.join(LONGEST_COMMAND_SECONDS)
             assert not process.is_alive(), f"hangs after {weather.calls[-1]}"
             return process.exitcode
 
@@ -189,6 +195,16 @@ def test_a_workspace_outlives_a_fault_at_every_call(objects, cloud, fault, tried
     objects.check(url)
     assert objects.happened > 10
     tried(f"the workspace outlived {fault.__name__}", objects.happened)
+
+
+@pytest.mark.parametrize("silences", SILENCES, ids=lambda silences: " or ".join(fault.__name__ for fault in silences))
+def test_a_workspace_does_not_wait_for_a_server_that_never_answers(objects, cloud, silences, tried):
+    url = cloud.storage.url()
+    objects.start(silent_at(silences, STRIDE))
+    assert objects.run(url) == 0, objects.log.read_text()
+    objects.check(url)
+    assert objects.happened > (10 if ALL else 4)
+    tried("the workspace outlived a server that never answered", objects.happened)
 
 
 @pytest.mark.parametrize("acts", [False, True], ids=["before_it", "after_it"])

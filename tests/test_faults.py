@@ -47,8 +47,8 @@ def post(address, body=b"work"):
     [
         (faults.connection_reset, ConnectionError, False),
         (faults.lost_reply, ConnectionError, True),
-        (faults.silence(0.01), ConnectionError, False),
-        (faults.silence(0.01, acts=True), ConnectionError, True),
+        (faults.late_reset(0.01), ConnectionError, False),
+        (faults.late_reset(0.01, acts=True), ConnectionError, True),
         (faults.refusal(503), 503, False),
         (faults.refusal(403, "no"), 403, False),
     ],

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from twins.proxy import Answer, Forward, LostReplyError, Reply, Request, proxy, reset
 
-SILENCE_SECONDS = 1.0
+LATE_SECONDS = 1.0
+_FOR_EVER_SECONDS = 3600.0
 REASONS = {401: "authError", 403: "accessDenied", 429: "rateLimitExceeded", 500: "internalError", 503: "backendError"}
 
 
@@ -43,8 +44,8 @@ def refusal(status: int, message: str = "a fault of the tests") -> Answer:
     return answer
 
 
-def silence(seconds: float = SILENCE_SECONDS, acts: bool = False) -> Answer:
-    """Nothing comes for so long, and then the connection breaks; `acts`: though the server has acted."""
+def late_reset(seconds: float = LATE_SECONDS, acts: bool = False) -> Answer:
+    """The connection breaks while a client still waits; `acts`: though the server has acted."""
 
     def answer(request: Request, forward: Forward) -> Reply:
         if acts:
@@ -52,7 +53,14 @@ def silence(seconds: float = SILENCE_SECONDS, acts: bool = False) -> Answer:
         time.sleep(seconds)
         raise LostReplyError
 
-    answer.__name__ = f"silence_of_{seconds:g}_seconds{'_after_acting' if acts else ''}"
+    answer.__name__ = f"late_reset{'_after_acting' if acts else ''}"
+    return answer
+
+
+def silence(acts: bool = False) -> Answer:
+    """Nothing ever comes, so that a client has to give up by itself; `acts`: though the server has acted."""
+    answer = late_reset(_FOR_EVER_SECONDS, acts)
+    answer.__name__ = f"silence{'_after_acting' if acts else ''}"
     return answer
 
 
@@ -62,8 +70,8 @@ PASSING: Sequence[Answer] = (
     refusal(500),
     refusal(503),
     lost_reply,
-    silence(),
-    silence(acts=True),
+    late_reset(),
+    late_reset(acts=True),
 )
 """Faults that a single retry outlives."""
 
