@@ -117,6 +117,8 @@ def check_predictions(
     if before is not None and comparison is not None:
         changes = warehouse.compare(night, before, comparison)
         checks += _budget_checks(changes, comparison, budget)
+    if before is not None:
+        checks += _unjudged_checks(night, before, comparison, budget, outputs, classes)
     judged = tuple(
         check if check.passed else dataclasses.replace(check, accepted=night.accepted.get(check.name))
         for check in checks
@@ -188,7 +190,9 @@ def _budget_checks(changes: Changes, comparison: Comparison, budget: ChangeBudge
     overall = changes.overall
     for output in comparison.outputs:
         limit = budget.limit_of(output.name, output.is_class)
-        if limit is not None:
+        if limit is not None and not overall.common:
+            yield from _unjudged_check(changes_check(output.name), output.name, limit, "no row has the same key")
+        elif limit is not None:
             is_any = output.is_class or output.threshold == 0
             what = "is another" if is_any else f"moved by more than {output.threshold:g}"
             movers = [mover for mover in changes.movers[output.name] if _has_changed(mover, output)]
@@ -209,6 +213,39 @@ def _budget_checks(changes: Changes, comparison: Comparison, budget: ChangeBudge
     ):
         if limit is not None:
             yield _budget_check(name, what, rows, of, limit, tuple(ExampleRow(key, {}) for key in keys))
+
+
+def _unjudged_checks(
+    night: Night,
+    before: NightRecord,
+    comparison: Comparison | None,
+    budget: ChangeBudget,
+    outputs: DeclaredOutputs,
+    classes: Sequence[str],
+) -> Iterator[PredictionCheck]:
+    """Of limits that nothing can be held against: a budget that nobody could judge is not kept."""
+    judged = {column for output in comparison.outputs for column in output.columns} if comparison is not None else set()
+    earlier = {column.name for column in before.columns if column.role == "output"}
+    types = {column.name: column.type for column in night.columns if column.role == "output"}
+    is_one_gone = bool(earlier - set(types))  # an output that is new may be that one under another name
+    why = "the night before has it in another type, or under another name"
+    if other_keys := why_incomparable(night.columns, before.columns):
+        why = f"no row has the same key: {other_keys}"
+    together = {column for members in outputs.groups.values() for column in members}
+    for name, columns in ({name: (name,) for name in types if name not in together} | dict(outputs.groups)).items():
+        was_there = not earlier.isdisjoint(columns)
+        if columns and judged.isdisjoint(columns) and (was_there or is_one_gone or other_keys):
+            is_class = name in classes or any(types.get(column, "").startswith("string") for column in columns)
+            yield from _unjudged_check(changes_check(name), name, budget.limit_of(name, is_class), why)
+    if other_keys:
+        yield from _unjudged_check(NEW_ROWS, "what is new", budget.max_new, why)
+        yield from _unjudged_check(GONE_ROWS, "what is gone", budget.max_gone, why)
+
+
+def _unjudged_check(name: str, what: str, limit: float | None, why: str) -> Iterator[PredictionCheck]:
+    if limit is not None and limit < 1:  # a limit of 1 allows whatever there is
+        finding = f"{what} cannot be compared, and at most {100 * limit:.3g} % may change: {why}"
+        yield PredictionCheck(name, "changes", False, finding, 0, 0, limit)
 
 
 def _budget_check(

@@ -156,10 +156,50 @@ def test_other_keys_are_not_compared_and_it_says_so(tmp_path, warehouse):
     columns = (*COLUMNS[:2], COLUMNS[-1])
     axes = {name: AXES[name] for name in ("sex", "weeks")}
     night = make_night(tmp_path / "2", run_date=SECOND, run_id="r2", axes=axes, columns=columns)
-    report = check(warehouse, night, {"max_fraction": 0.0})
-    assert (report.changes, report.checks) == (None, ())
-    assert report.note == (
-        "no row has the same key: the key is sex string, weeks float, it was children int, sex string, weeks float"
+    why = "no row has the same key: the key is sex string, weeks float, it was children int, sex string, weeks float"
+    report = check(warehouse, night)
+    assert (report.changes, report.checks, report.note) == (None, (), why)
+
+
+def test_a_limit_that_other_keys_leave_unjudged_refuses_until_a_person_accepts_it(tmp_path, warehouse):
+    publish(warehouse, make_night(tmp_path / "1", run_id="r1"))
+    columns = (*COLUMNS[:2], COLUMNS[-1])
+    axes = {name: AXES[name] for name in ("sex", "weeks")}
+    night = make_night(tmp_path / "2", run_date=SECOND, run_id="r2", axes=axes, columns=columns)
+    budget = {"max_fraction": 0.05, "max_new": 0.1, "max_gone": 1.0}
+    why = "no row has the same key: the key is sex string, weeks float, it was children int, sex string, weeks float"
+    assert [refusal.problem for refusal in check(warehouse, night, budget).refusals] == [
+        f"check 'changes.weight' failed: weight cannot be compared, and at most 5 % may change: {why}",
+        f"check 'new_rows' failed: what is new cannot be compared, and at most 10 % may change: {why}",
+    ]
+    reasons = {"changes.weight": "fewer axes", "new_rows": "fewer axes"}
+    report = check(warehouse, dataclasses.replace(night, accepted=reasons), budget)
+    assert (report.refusals, report.accepted) == ((), reasons)
+
+
+def test_a_limit_is_not_kept_by_an_axis_that_moved_away(tmp_path, warehouse):
+    publish(warehouse, make_night(tmp_path / "1", run_id="r1"))
+    axes = AXES | {"weeks": {"weeks": [50.0, 51.0]}}
+    night = make_night(tmp_path / "2", run_date=SECOND, run_id="r2", axes=axes)
+    assert check(warehouse, night).refusals == ()
+    (refusal,) = check(warehouse, night, {"max_fraction": 0.02}).refusals
+    assert refusal.problem == (
+        "check 'changes.weight' failed: weight cannot be compared, and at most 2 % may change: no row has the same key"
+    )
+
+
+@pytest.mark.parametrize("now", [TableColumn("weight", "int", "output"), TableColumn("mass", "float", "output")])
+def test_an_output_of_another_type_or_name_does_not_keep_its_limit(tmp_path, warehouse, now):
+    publish(warehouse, make_night(tmp_path / "1", run_id="r1"))
+    values = with_values(lambda position: {now.name: position})
+    night = make_night(tmp_path / "2", run_date=SECOND, run_id="r2", columns=(*COLUMNS[:-1], now), rewrite=values)
+    outputs = DeclaredOutputs({now.name: now.type}, {})
+    assert check(warehouse, night, outputs=outputs).refusals == ()
+    (refusal,) = check(warehouse, night, {"max_fraction": 0.02}, outputs).refusals
+    assert (refusal.name, refusal.finding) == (
+        f"changes.{now.name}",
+        f"{now.name} cannot be compared, and at most 2 % may change: the night before has it in another type, or under "
+        "another name",
     )
 
 
