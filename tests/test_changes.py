@@ -129,6 +129,28 @@ def test_changed_is_more_than_the_threshold(tmp_path, warehouse):
         assert changes.slices == ()
 
 
+def test_the_lowest_and_the_highest_change_are_of_every_row(tmp_path, monkeypatch):
+    """However small the part of the rows that the quantiles between are of."""
+    monkeypatch.setattr(duckdb_checks, "MOST_QUANTILE_VALUES", 12)
+    warehouse = DuckDBWarehouse(str(tmp_path / "natality.duckdb"))
+    first, second = nights(tmp_path, moved)
+    before = load_both(warehouse, first, second)
+    for outlier in range(24):
+        comparison = Comparison((ComparedOutput("weight", ("weight",)),))
+        rewritten = make_night(
+            tmp_path / f"at {outlier}",
+            run_date=DAY.replace(day=2),
+            run_id="r2",
+            rewrite=with_values(
+                lambda p, outlier=outlier: {"weight": p + (99.0 if p == outlier else -(p == 23 - outlier))}
+            ),
+        )
+        changes = warehouse.compare(rewritten, before, comparison)
+        quantiles = changes.overall.outputs["weight"].quantiles
+        assert (changes.quantile_rows, list(quantiles)) == (2, list(PERCENTS))
+        assert (quantiles[0], quantiles[100]) == (-1.0, 99.0)
+
+
 def test_a_missing_value_is_the_same_key_as_a_missing_one(tmp_path, warehouse):
     def of_missing(position):
         far = any(value is None for value in points(AXES)[position].values())

@@ -254,7 +254,10 @@ def test_the_file_of_changes_is_json_and_prints(tmp_path, warehouse, capsys):
     assert "changes.weight  FAILED  weight moved by more than 0.5 in 6 of 24 rows (25 %, at most 10 %)" in printed
     assert "low             passed  weight is in [0, 100] in 24 rows" in printed
     assert "sex=True" in printed
+    assert "1 row in" not in printed
     assert "7 -> 9" in printed
+    print_changes(tree | {"quantile_rows": 3})
+    assert "1 %, median and 99 % are of 1 row in 3; all else is of every row" in capsys.readouterr().out
 
 
 def test_every_check_has_a_name_to_accept():

@@ -204,6 +204,10 @@ def test_the_changes_are_told_with_slices_and_movers(tmp_path):
         "The 1 rows in which weight moved farthest sex weeks children before tonight change True 38.25 1 4 6.5 +2.5"
         in text
     )
+    assert "from −1 to 2.5, median 0.25." in text
+    assert "1 row in" not in text
+    pathlib.Path(run.path, "changes.json").write_text(json.dumps(changes_tree() | {"quantile_rows": 3}))
+    assert "from −1 to 2.5, median 0.25. What lies between is of 1 row in 3." in text_of(page_of(tmp_path, run))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ def print_changes(tree: Mapping[str, Any]) -> None:
         print_things("", checks)
     if tree["overall"] is not None:
         _print_overall(tree["overall"])
+        if tree["quantile_rows"] > 1:
+            print_things(f"1 %, median and 99 % are of 1 row in {tree['quantile_rows']:,}; all else is of every row")
         _print_slices(tree["slices"])
         for name, movers in {**tree["movers"], **tree["flips"]}.items():
             _print_movers(name, movers)

@@ -90,7 +90,8 @@ class Changes:
         movers: by output, at most twenty, the farthest first; of a class, flips in the order of their keys.
         new_keys: some keys that only the new table has.
         gone_keys: some keys that only the old table has.
-        quantile_rows: one row in so many counts for the quantiles, to bound the memory that they take.
+        quantile_rows: one row in so many counts for the quantiles but the lowest and the highest value, to bound the
+            memory that they take.
     """
 
     joined_by: Literal["key", "place"]

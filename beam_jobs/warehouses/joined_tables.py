@@ -134,6 +134,8 @@ class JoinedTables:
                 counts += [
                     f"AVG({change}) AS mean_{index}",
                     f"AVG(ABS({change})) AS mean_absolute_{index}",
+                    f"MIN({change}) AS lowest_{index}",
+                    f"MAX({change}) AS highest_{index}",
                     f"{self._dialect.quantiles(sampled)} AS quantiles_{index}",
                 ]
         keys = self._slice_keys()
@@ -152,6 +154,9 @@ class JoinedTables:
         for index, output in enumerate(self._outputs):
             found = row.get(f"quantiles_{index}")
             quantiles = dict(zip(PERCENTS, self._dialect.picked_quantiles(found), strict=True)) if found else {}
+            if quantiles:
+                # Of every row, whatever part of them the quantiles are of.
+                quantiles |= {PERCENTS[0]: row[f"lowest_{index}"], PERCENTS[-1]: row[f"highest_{index}"]}
             mean, mean_absolute = row.get(f"mean_{index}"), row.get(f"mean_absolute_{index}")
             outputs[output.name] = OutputChange(row[f"changed_{index}"], mean, mean_absolute, quantiles)
         return SliceChange(names, row["common"], row["new_rows"], row["gone_rows"], outputs)

@@ -40,7 +40,7 @@ def _comparison(changes: Mapping[str, Any], overall: Mapping[str, Any]) -> list[
     blocks: list[Block] = [_outputs_table(overall["outputs"])]
     if not changes.get("changed_fraction") and not overall["new"] and not overall["gone"]:
         return blocks
-    pictures = tuple(_pictures(overall["outputs"], overall["common"]))
+    pictures = tuple(_pictures(overall["outputs"], overall["common"], changes.get("quantile_rows") or 1))
     slices = tuple(_slice_tables(changes))
     if len(pictures) == 1:
         blocks.append(Beside((Pictures(pictures),), slices))
@@ -86,7 +86,7 @@ def _outputs_table(outputs: Mapping[str, Any]) -> Table:
     return table(headers, rows, numeric=("rows", "of all", "allowed", "mean change", "mean size"))
 
 
-def _pictures(outputs: Mapping[str, Any], common: int) -> Iterator[Picture]:
+def _pictures(outputs: Mapping[str, Any], common: int, quantile_rows: int) -> Iterator[Picture]:
     for name, output in outputs.items():
         quantiles = {float(percent): value for percent, value in (output.get("quantiles") or {}).items()}
         if len(quantiles) < 3:
@@ -97,6 +97,8 @@ def _pictures(outputs: Mapping[str, Any], common: int) -> Iterator[Picture]:
         )
         middle = quantiles.get(50.0)
         said += f", median {number(middle)}." if middle is not None else "."
+        if quantile_rows > 1:
+            said += f" What lies between is of 1 row in {quantile_rows:,}."
         figure, axes = panel(height=160, left=46)
         axes.axhline(0, color=SOFT, linewidth=0.8)
         axes.plot(percents, values, color=TONIGHT, marker="o", markersize=4)
