@@ -129,6 +129,32 @@ def test_changed_is_more_than_the_threshold(tmp_path, warehouse):
         assert changes.slices == ()
 
 
+def test_what_float32_rounds_is_not_over_the_threshold(tmp_path, warehouse):
+    """1.1 less 1.0 is 0.10000002 in float32; 1.101 less 1.0 is over 0.1 all the same."""
+    columns = (*COLUMNS, TableColumn("place", "float[]", "output"), TableColumn("count", "int", "output"))
+    far = {7: 1.101, 8: 0.899}
+
+    def row(weight, count):
+        return {"weight": weight, "place": [0.0, weight], "count": count}
+
+    first, second = nights(
+        tmp_path,
+        lambda p: row(far.get(p, 1.1 if p % 2 else 0.9), 10**9 + (2 if p == 3 else 1)),
+        lambda p: row(1.0, 10**9),
+        columns=columns,
+    )
+    before = load_both(warehouse, first, second)
+    for threshold, changed in {0.1: 2, 0.0: 24}.items():
+        outputs = (
+            ComparedOutput("weight", ("weight",), threshold),
+            ComparedOutput("place", ("place",), threshold),
+            ComparedOutput("both", ("weight", "place"), threshold),
+            ComparedOutput("count", ("count",), 1.0),
+        )
+        found = warehouse.compare(second, before, Comparison(outputs)).overall.outputs
+        assert [found[output.name].changed for output in outputs] == [changed, changed, changed, 1]
+
+
 def test_the_lowest_and_the_highest_change_are_of_every_row(tmp_path, monkeypatch):
     """However small the part of the rows that the quantiles between are of."""
     monkeypatch.setattr(duckdb_checks, "MOST_QUANTILE_VALUES", 12)

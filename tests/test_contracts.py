@@ -154,6 +154,20 @@ def test_a_prediction_that_falls_where_it_should_grow(tmp_path, warehouse):
     assert found["early"] == (12, 0, [])
 
 
+def test_what_float32_rounds_is_within_eps(tmp_path, warehouse):
+    """From 1.1 down to 1.0 it is 0.10000002 in float32."""
+    by_week = {38.0: 1.1, 38.25: 1.0, 38.5: 0.999, None: 0.0}
+    every = points(AXES)
+    night = make_night(tmp_path, rewrite=with_values(lambda p: {"weight": by_week[every[p]["weeks"]]}))
+    found = judge(
+        warehouse,
+        night,
+        within={"monotone": {"weight": "increasing", "in": "weeks", "eps": 0.1}, "where": "weeks < 38.5"},
+        over={"monotone": {"weight": "increasing", "in": "weeks", "eps": 0.1}},
+    )
+    assert {name: counts[:2] for name, counts in found.items()} == {"within": (12, 0), "over": (18, 6)}
+
+
 def test_the_same_answer_twice_is_not_strictly_more(tmp_path, warehouse):
     night = make_night(tmp_path, rewrite=with_values(lambda position: {"weight": 1.0}))
     grows = {"weight": "increasing", "in": "weeks"}

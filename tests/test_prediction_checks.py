@@ -88,6 +88,20 @@ def test_a_budget_of_changes(tmp_path, warehouse, budget, problem):
     assert [refusal.problem.startswith(problem or "?") for refusal in refusals] == ([True] if problem else [])
 
 
+def test_a_fraction_of_the_rows_is_exact(tmp_path, warehouse):
+    """0.29 times 100 is less than 29 in floats."""
+    axes = {"children": {"children": list(range(100))}}
+    settings = {"axes": axes, "columns": COLUMNS[2:]}
+    for changed, refused in ((29, []), (30, ["changes.weight"])):
+        night = first_and_second(
+            tmp_path / str(changed),
+            warehouse,
+            lambda p, changed=changed: {"weight": 9.0 if p < changed else 7.0},
+            **settings,
+        )
+        assert [refusal.name for refusal in check(warehouse, night, {"max_fraction": 0.29}).refusals] == refused
+
+
 def test_rows_that_are_new_and_gone_have_a_budget(tmp_path, warehouse):
     publish(warehouse, make_night(tmp_path / "1", run_id="r1"))
     axes = AXES | {"children": {"children": [2, 3]}}

@@ -144,7 +144,8 @@ class ClauseWriter:
             f"WHERE {_condition(contract.where)} AND NOT {missing})"
         )
         behind = f"{_EARLIER} - {value}" if is_increasing else f"{value} - {_EARLIER}"
-        broken = f"{behind} {'>=' if monotone.strict else '>'} {dialect.literal(monotone.eps)}"
+        is_behind = dialect.exceeds(behind, monotone.eps, output.type, value, _EARLIER)
+        broken = f"{behind} >= 0" if monotone.strict else is_behind
         way = f"{'strictly ' if monotone.strict else ''}{'increasing' if is_increasing else 'decreasing'}"
         rule = f"{way} in {monotone.in_}"
         clause = self._clause(name, contract, output.name, f"is {rule}", f"is not {rule}", broken, excess=behind)

@@ -54,6 +54,16 @@ class Dialect:
         del column_type
         return f"{left} IS DISTINCT FROM {right}"
 
+    def exceeds(self, size: str, limit: float, column_type: TableType, *numbers: str) -> str:
+        """Condition: a size is over a limit, by more than the numbers of float32 that it was reckoned of are rounded.
+
+        A limit of 0 is exact: it tells whether anything is there at all.
+        """
+        if not limit or not column_type.startswith("float"):
+            return f"{size} > {self.literal(limit)}"
+        rounding = " + ".join(f"ABS({number})" for number in numbers)
+        return f"{size} > {self.literal(limit)} + ({rounding}) * {self.literal(2.0**-24)}"
+
     def partition_key(self, expression: str, column_type: TableType) -> str:
         """A key column to partition a window by."""
         del column_type

@@ -11,6 +11,7 @@ from beam_jobs.warehouses.base import Column, Value
 from beam_jobs.warehouses.changes import Changes, ComparedOutput, Comparison, Mover, OutputChange, SliceChange
 from beam_jobs.warehouses.contracts import SHOWN_ROWS, Ask
 from beam_jobs.warehouses.dialects import PERCENTS, Dialect
+from configs.outputs import TableType
 
 MOST_MOVERS = 20
 
@@ -91,18 +92,28 @@ class JoinedTables:
             changed = " OR ".join(self._dialect.differs(*pair) for pair in pairs)
             no_change = f"CAST(NULL AS {self._dialect.number}) AS change_{index}"
             return f"{no_change}, {is_common} AND ({changed}) AS changed_{index}"
-        moved = [
-            self._dialect.distance(now, before)
-            if column_type.endswith("[]")
-            else f"{self._dialect.as_number(now)} - {self._dialect.as_number(before)}"
-            for now, before, column_type in pairs
-        ]
-        change = moved[0] if len(moved) == 1 else f"GREATEST({', '.join(f'ABS({move})' for move in moved)})"
-        threshold = self._dialect.literal(output.threshold)
+        moves, is_over = [], []
+        for now, before, column_type in pairs:
+            numbers = [self._size(number, column_type) for number in (now, before)]
+            move = (
+                self._dialect.distance(now, before)
+                if column_type.endswith("[]")
+                else f"{self._dialect.as_number(now)} - {self._dialect.as_number(before)}"
+            )
+            moves.append(move)
+            is_over.append(self._dialect.exceeds(f"ABS({move})", output.threshold, column_type, *numbers))
+        change = moves[0] if len(moves) == 1 else f"GREATEST({', '.join(f'ABS({move})' for move in moves)})"
         return (
             f"CASE WHEN {is_common} THEN {change} END AS change_{index}, "
-            f"{is_common} AND COALESCE(ABS({change}) > {threshold}, FALSE) AS changed_{index}"
+            f"{is_common} AND COALESCE({' OR '.join(is_over)}, FALSE) AS changed_{index}"
         )
+
+    def _size(self, number: str, column_type: TableType) -> str:
+        """The number, or the one of an array that is farthest from zero."""
+        if not column_type.endswith("[]"):
+            return self._dialect.as_number(number)
+        ends = (self._dialect.lowest(number), self._dialect.highest(number))
+        return f"GREATEST({', '.join(f'COALESCE(ABS({self._dialect.as_number(end)}), 0)' for end in ends)})"
 
     def _compare(
         self, joined_by: Literal["key", "place"], joined: str, quantile_rows: int, sample: str | None, *more: str
