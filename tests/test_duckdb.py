@@ -206,6 +206,28 @@ def test_retention_deletes_old_nights_but_never_the_current_one(tmp_path, wareho
     assert warehouse.expire("natality", DAY + 4 * ONE_DAY, retention_days=2) == ()
 
 
+def test_retention_leaves_the_night_that_readers_saw_before(tmp_path, warehouse):
+    """However short it is: the changes are told against that night, and a rollback goes back to it."""
+    tables = []
+    for day in range(3):
+        compared_with = tables[-1] if tables else None
+        night = make_night(
+            tmp_path, run_date=DAY + day * ONE_DAY, run_id=f"r{day}", night_value=day, compared_with=compared_with
+        )
+        publish(warehouse, night)
+        tables.append(night.table)
+        warehouse.expire("natality", night.run_date, retention_days=1)
+    assert [(r.run_id, r.status) for r in warehouse.runs("natality")] == [
+        ("r2", "current"),
+        ("r1", "kept"),
+        ("r0", "expired"),
+    ]
+    changes = "SELECT count(*) FROM natality_changes WHERE change_kind = 'changed'"
+    assert read(warehouse.location, changes) == [(24,)]
+    warehouse.rollback("natality", DAY + ONE_DAY)
+    assert read(warehouse.location, "FROM natality_predictions") == table_of(1)
+
+
 def test_retention_of_nothing_makes_no_catalog(warehouse):
     assert warehouse.expire("natality", DAY, retention_days=1) == ()
     assert not os.path.lexists(warehouse.location)

@@ -1,6 +1,7 @@
 """What readers find beside the predictions, alike in every warehouse: `<job>_runs`, `<job>_history`, descriptions."""
 
-from collections.abc import Iterable
+import datetime
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
 from beam_jobs.warehouses.base import NightRecord
@@ -50,3 +51,16 @@ def one_a_date(records: Iterable[NightRecord]) -> tuple[NightRecord, ...]:
     """The records of `<job>_history`, newest first: of each date the run published last, so a key has one answer."""
     latest = {record.run_date: record for record in reversed(newest_first(records))}
     return newest_first(latest.values())
+
+
+def past_retention(
+    records: Sequence[NightRecord], today: datetime.date, retention_days: int
+) -> tuple[NightRecord, ...]:
+    """Kept nights of a job that are too old, newest first.
+
+    Never the one that readers saw before theirs: `<job>_changes` compares the two, and a rollback goes back to it.
+    """
+    last = today - datetime.timedelta(days=retention_days)
+    compared = {record.compared_with for record in records if record.is_current}
+    kept = (record for record in records if record.status == "kept" and record.table not in compared)
+    return newest_first(record for record in kept if record.run_date <= last)

@@ -33,7 +33,7 @@ from beam_jobs.warehouses.duckdb.export import export_night
 from beam_jobs.warehouses.duckdb.verification import check_shards, verify_table
 from beam_jobs.warehouses.duckdb.views import quote, scan, select_list
 from beam_jobs.warehouses.key_query import key_query
-from beam_jobs.warehouses.published_tables import newest_first
+from beam_jobs.warehouses.published_tables import newest_first, past_retention
 from beam_jobs.workspace import storage
 from configs.contracts import Contract
 from configs.errors import ForetableError, JobError, RefusedError
@@ -137,15 +137,10 @@ class DuckDBWarehouse:
 
     def expire(self, job: str, today: datetime.date, retention_days: int) -> tuple[NightRecord, ...]:
         """Takes old nights out of the catalog, then deletes their shards; the next try mends a kill in between."""
-        last = today - datetime.timedelta(days=retention_days)
 
         def take_out(nights: Nights) -> Nights:
-            return tuple(
-                _with(n, status="expired")
-                if n.record.job == job and n.record.status == "kept" and n.record.run_date <= last
-                else n
-                for n in nights
-            )
+            due = past_retention([n.record for n in nights if n.record.job == job], today, retention_days)
+            return tuple(_with(n, status="expired") if n.record in due else n for n in nights)
 
         expired = [
             n
