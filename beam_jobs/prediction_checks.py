@@ -35,6 +35,7 @@ class PredictionCheck:
 
     Attributes:
         finding: one line.
+        warning: one line on why it says nothing although it passed, such as a condition that no row meets.
         rows: that break the contract, or changed.
         of: rows that were judged.
         limit: fraction of these that may change; None of a contract, which no row may break.
@@ -51,6 +52,7 @@ class PredictionCheck:
     limit: float | None = None
     examples: tuple[ExampleRow, ...] = ()
     accepted: str | None = None
+    warning: str | None = None
 
     @property
     def refuses(self) -> bool:
@@ -155,6 +157,7 @@ def _contract_checks(violations: Sequence[Violations]) -> Iterator[PredictionChe
             rows=found.broken,
             of=found.judged,
             examples=found.worst,
+            warning=None if found.judged else "no row of the table is judged by it: look at its condition (where)",
         )
 
 

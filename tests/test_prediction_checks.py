@@ -48,6 +48,20 @@ def test_the_first_night_is_compared_with_none(tmp_path, warehouse):
     assert (tree["verdict"], tree["against"], tree["overall"], tree["changed_fraction"]) == ("passed", None, None, None)
 
 
+def test_a_contract_that_judges_no_row_warns(tmp_path, warehouse, capsys):
+    night = make_night(tmp_path)
+    kept = {"range": {"weight": [0, 100]}}
+    report = check(warehouse, night, typo=kept | {"where": "sex = 'Unknown'"}, right=kept | {"where": "sex = 'True'"})
+    warning = "no row of the table is judged by it: look at its condition (where)"
+    assert [(c.name, c.passed, c.of, c.warning) for c in report.checks] == [
+        ("typo", True, 0, warning),
+        ("right", True, 8, None),
+    ]
+    print_changes(changes_tree(night, report, ChangeBudget()))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"typo not judged weight is in [0, 100] in 0 rows; {warning}" in printed
+
+
 def test_a_broken_contract_refuses_with_three_rows(tmp_path, warehouse):
     night = make_night(tmp_path, rewrite=with_values(lambda position: {"weight": float(position)}))
     (refusal,) = check(

@@ -205,9 +205,14 @@ def test_the_changes_are_told_with_slices_and_movers(tmp_path):
         in text
     )
     assert "from −1 to 2.5, median 0.25." in text
+    assert "not judged" not in text
     assert "1 row in" not in text
-    pathlib.Path(run.path, "changes.json").write_text(json.dumps(changes_tree() | {"quantile_rows": 3}))
-    assert "from −1 to 2.5, median 0.25. What lies between is of 1 row in 3." in text_of(page_of(tmp_path, run))
+    tree = changes_tree() | {"quantile_rows": 3}
+    tree["checks"].append(tree["checks"][0] | {"name": "typo", "passed": True, "of": 0, "warning": "no row is judged"})
+    pathlib.Path(run.path, "changes.json").write_text(json.dumps(tree))
+    text = text_of(page_of(tmp_path, run))
+    assert "not judged typo 6 of 24 rows changed; no row is judged" in text
+    assert "from −1 to 2.5, median 0.25. What lies between is of 1 row in 3." in text
 
 
 @pytest.mark.parametrize(

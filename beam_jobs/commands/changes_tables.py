@@ -17,9 +17,18 @@ def print_changes(tree: Mapping[str, Any]) -> None:
     if tree["checks"]:
         checks = columns_table("check", "", "finding")
         for check in tree["checks"]:
-            state = "passed" if check["passed"] else "accepted" if check["accepted"] else "FAILED"
+            warning = check.get("warning")
+            state = (
+                "not judged"
+                if warning
+                else "passed"
+                if check["passed"]
+                else "accepted"
+                if check["accepted"]
+                else "FAILED"
+            )
             reason = f"; accepted: {check['accepted']}" if check["accepted"] else ""
-            checks.add_row(check["name"], state, f"{check['finding']}{reason}")
+            checks.add_row(check["name"], state, f"{check['finding']}{reason}{f'; {warning}' if warning else ''}")
         print_things("", checks)
     if tree["overall"] is not None:
         _print_overall(tree["overall"])

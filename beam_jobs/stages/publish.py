@@ -121,6 +121,9 @@ def _check(night: Night, coming: base.Night, warehouse: base.Warehouse, space_pl
         list(_slices(night, space_plan)),
     )
     storage.write_json(night.run.file(CHANGES_FILE), changes_tree(coming, report, publish.changes))
+    for check in report.checks:
+        if check.warning is not None:
+            night.console.line(f"warning: publish.contracts.{check.name}: {check.warning}", "yellow")
     if report.refusals:
         command = f"foretable publish {night.job_file} --date {night.run.run_date}"
         raise RefusedError(

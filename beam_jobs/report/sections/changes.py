@@ -32,7 +32,8 @@ def changes_section(subject: Subject) -> Section | None:
         lead = f"Against the night of {changes['against']}: {fraction_text(changes['changed_fraction'])} of {common}"
         lead += f" changed, {overall['new']:,} new, {overall['gone']:,} gone."
     failed = [check for check in changes.get("checks") or () if not check["passed"]]
-    tone: Tone = "bad" if changes.get("refusals") else "warn" if failed else ""
+    unjudged = [check for check in changes.get("checks") or () if check.get("warning")]
+    tone: Tone = "bad" if changes.get("refusals") else "warn" if failed or unjudged else ""
     return Section("changes", "Changes", lead, tuple(blocks), tone)
 
 
@@ -57,7 +58,10 @@ def _checks_table(checks: Sequence[Mapping[str, Any]]) -> Table:
         result = Cell("passed", "good") if check["passed"] else Cell("failed", "bad")
         if check.get("accepted") is not None:
             result = Cell("accepted", "warn")
+        if check.get("warning"):
+            result = Cell("not judged", "warn")
         why = f"{check['finding']}; accepted: {check['accepted']}" if check.get("accepted") else check["finding"]
+        why += f"; {check['warning']}" if check.get("warning") else ""
         limit = "–" if check.get("limit") is None else fraction_text(check["limit"])
         part = fraction_text(_fraction(check["rows"], check["of"])) if check["of"] else "–"
         rows.append((result, check["name"], Cell(why, wide=True), f"{check['rows']:,}", part, limit))
