@@ -4,14 +4,20 @@ Found before anything is read or trained: the plan, which would stumble on it, c
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
 
 from configs.contract_agreement import declared_outputs
 from configs.errors import JobError
 from configs.job import DuckDBWarehouse, Job, TrainedJob
 from configs.space import BucketsAxis, RangeAxis, RowsAxis, ValuesAxis, interval_columns
+from transforms.columns import ARROW_TYPES
 from transforms.space.axes import declared_values
-from transforms.sql import referenced_columns
+from transforms.sql import evaluate_expression, referenced_columns
+
+# Of outputs whose type the job file tells; the prediction table has the model's float32.
+_OUTPUT_TYPES: dict[str | None, pa.DataType] = {**ARROW_TYPES, "float": pa.float32()}
 
 
 def check_declarations(job: Job) -> None:
@@ -43,13 +49,31 @@ def _condition_problems(job: Job) -> list[str]:
     if not isinstance(job.warehouse, DuckDBWarehouse) or not outputs.is_complete or outputs.unknown_start is not None:
         return []
     names = [name for axis in job.input_space.axes.values() if isinstance(axis, RowsAxis) for name in axis.keys]
-    columns = [*names, *space_columns(job), *outputs.types]
+    types: dict[str, pa.DataType | None] = dict.fromkeys(names) | _space_types(job)
+    types |= {name: _OUTPUT_TYPES.get(output) for name, output in outputs.types.items()}
     problems: list[str] = []
     for name, contract in job.publish.contracts.items():
         if contract.where is not None:
-            check = functools.partial(referenced_columns, contract.where, columns)
+            check = functools.partial(_bind_condition, contract.where, types)
             problems += _problems(check, f"publish.contracts.{name}.where: ")
     return problems
+
+
+def _bind_condition(condition: str, types: Mapping[str, pa.DataType | None]) -> None:
+    """Asks for the condition on a table without rows, as far as the types of its columns are known."""
+    names = referenced_columns(condition, list(types))
+    if all(types[name] is not None for name in names):
+        known = pa.schema([(name, column_type) for name, column_type in types.items() if column_type is not None])
+        evaluate_expression(condition, known.empty_table())
+
+
+def _space_types(job: Job) -> dict[str, pa.DataType]:
+    types = {name: ARROW_TYPES[feature.type] for name, feature in job.features.items()}
+    for axis, spec in job.input_space.axes.items():
+        if isinstance(spec, BucketsAxis):
+            low, high, is_missing = interval_columns(axis)
+            types |= {low: types[axis], high: types[axis], is_missing: pa.bool_()}
+    return {name: types[name] for name in space_columns(job)}
 
 
 def space_columns(job: Job) -> list[str]:

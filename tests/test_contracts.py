@@ -248,8 +248,13 @@ def test_a_row_breaks_a_direction_against_any_earlier_one(tmp_path_factory, week
         ({"allowed_values": {"size": [1]}}, "publish.contracts.it: 'size': expected values of its type, string"),
         ({"monotone": {"weight": "increasing", "in": "age"}}, "publish.contracts.it: 'age': expected a key column"),
         ({"range": {"weight": [0, 1]}, "where": "sexx = 1"}, "a contract's condition does not work: .*sexx"),
+        ({"range": {"weight": [0, 1]}, "where": "contians(sex)"}, "a contract's condition does not work: .*contians"),
+        (
+            {"not_null": "weight", "where": "regexp_matches(sex, '(')"},
+            "a contract's condition does not work: .*missing",
+        ),
     ],
-    ids=["no output", "text", "values", "no key", "condition"],
+    ids=["no output", "text", "values", "no key", "column", "function", "regular expression"],
 )
 def test_a_contract_that_does_not_fit_the_table(tmp_path, tree, message):
     """What the job file cannot tell of a model that somebody else made."""

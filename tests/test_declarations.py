@@ -39,12 +39,25 @@ def test_the_shipped_jobs_have_none(path):
             "input_space.exclude=plural = 'Twins(2)'",
             "input_space.exclude: \"plural = 'Twins(2)'\": unknown column 'plural'; did you mean 'plurality'?",
         ),
+        (
+            "publish.contracts.a={not_null: weight_pounds, where: \"contians(plurality, 'win')\"}",
+            "publish.contracts.a.where: \"contians(plurality, 'win')\": catalog Error: Scalar Function with name contians does not exist!",
+        ),
+        (
+            "publish.contracts.a={not_null: weight_pounds, where: \"weight_pounds > 5 AND regexp_matches(plurality, '(')\"}",
+            "publish.contracts.a.where: \"weight_pounds > 5 AND regexp_matches(plurality, '(')\": invalid Input Error: missing ): (",
+        ),
         ("label.expression=weight_pounds *", "label.expression: 'weight_pounds *': syntax error at or near \")\""),
     ],
 )  # fmt: skip
 def test_each_is_one_line_with_its_path(override, expected):
     (line,) = problems(override)
     assert line == expected
+
+
+@pytest.mark.parametrize("where", ["weight_pounds > 5 AND plurality LIKE 'T%'", "mother_age IS NULL", "1 = 1"])
+def test_a_condition_that_works_has_none(where):
+    check_declarations(load_job(NATALITY, [f'publish.contracts.a={{not_null: weight_pounds, where: "{where}"}}']))
 
 
 def test_all_are_reported_at_once():

@@ -71,12 +71,14 @@ def _asking() -> Iterator[Ask]:
 
         try:
             yield ask
-        except (duckdb.BinderException, duckdb.ParserException, duckdb.ConversionException) as error:
+        except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as error:
             raise JobError(f"publish: a contract's condition does not work: {_line(error)}") from error
         except duckdb.OutOfMemoryException as error:
             raise ForetableError(
                 f"publish: DuckDB needs more than {MEMORY_LIMIT} to compare: {_line(error)}"
             ) from error
+        except duckdb.Error as error:
+            raise ForetableError(f"publish: DuckDB cannot read the tables: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:
