@@ -17,7 +17,7 @@ from transforms.space.axes import declared_values
 from transforms.sql import evaluate_expression, referenced_columns
 
 # Of outputs whose type the job file tells; the prediction table has the model's float32.
-_OUTPUT_TYPES: dict[str | None, pa.DataType] = {**ARROW_TYPES, "float": pa.float32()}
+_OUTPUT_TYPES: dict[str, pa.DataType] = {**dict(ARROW_TYPES.items()), "float": pa.float32()}
 
 
 def check_declarations(job: Job) -> None:
@@ -50,7 +50,7 @@ def _condition_problems(job: Job) -> list[str]:
         return []
     names = [name for axis in job.input_space.axes.values() if isinstance(axis, RowsAxis) for name in axis.keys]
     types: dict[str, pa.DataType | None] = dict.fromkeys(names) | _space_types(job)
-    types |= {name: _OUTPUT_TYPES.get(output) for name, output in outputs.types.items()}
+    types |= {name: _OUTPUT_TYPES.get(output or "") for name, output in outputs.types.items()}
     problems: list[str] = []
     for name, contract in job.publish.contracts.items():
         if contract.where is not None:
