@@ -27,6 +27,7 @@ class NightSummary:
         metrics: of the model on the whole eval split.
         drift: the largest distance of a feature to the last night's, as a part of its threshold.
         changed_fraction: of the keys in both nights' tables, those whose answer changed.
+        warnings: about the model and the contracts, a line each; those about the examples are in anomalies.pbtxt.
     """
 
     run_date: str
@@ -45,6 +46,7 @@ class NightSummary:
     drift: float | None = None
     drifted_feature: str | None = None
     changed_fraction: float | None = None
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -81,7 +83,13 @@ def summarize_night(files: NightFiles) -> NightSummary:
         drift=drift,
         drifted_feature=feature,
         changed_fraction=changed_fraction(files.tree("changes.json")),
+        warnings=_warnings((blessing or {}) if is_own else {}, files.tree("changes.json")),
     )
+
+
+def _warnings(blessing: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    checks = (check for check in changes.get("checks") or () if check.get("warning"))
+    return [*blessing.get("warnings", ()), *(f"contract {check['name']}: {check['warning']}" for check in checks)]
 
 
 def _end(markers: Mapping[str, Any], outcome: Mapping[str, Any]) -> tuple[Any, str]:

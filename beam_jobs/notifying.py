@@ -57,6 +57,7 @@ def night_news(
         "model_version": known.get("model_version"),
         "metrics": known.get("metrics") or {},
         "changed_fraction": known.get("changed_fraction"),
+        "warnings": known.get("warnings") or [],
         "report": report,
     }
 

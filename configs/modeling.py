@@ -6,6 +6,7 @@ import pydantic
 
 from configs.base import Node, kind_shorthand
 from configs.features import ColumnType
+from configs.monitoring import OnBreach
 from configs.training import AnyTraining, LocalTraining
 
 COLUMN_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
@@ -174,11 +175,13 @@ class Evaluation(Node):
     Attributes:
         slices: each a list of raw features; `[]` is the whole split.
         skew_rows: rows on which training's features are compared with the serving graph's.
+        on_constant: where the model is no better than a constant answer, says so and goes on, or refuses the night.
     """
 
     slices: tuple[tuple[str, ...], ...] = ((),)
     thresholds: tuple[Threshold, ...] = ()
     skew_rows: int = pydantic.Field(default=10_000, ge=1)
+    on_constant: OnBreach = "warn"
 
     @pydantic.field_validator("slices")
     @classmethod

@@ -53,7 +53,6 @@ def multiclass(answers):
 def test_no_better_than_a_constant(metrics, reason):
     (line,) = constant_warnings(metrics)
     assert line.startswith(f"the model is no better than a constant answer: {reason}")
-    assert line.endswith("; set evaluation.thresholds to refuse such a model")
 
 
 @pytest.mark.parametrize(

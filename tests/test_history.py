@@ -49,6 +49,7 @@ def test_a_published_night_in_numbers(tmp_path):
         "drift": 1.5,  # against the last night, not against the one before it
         "drifted_feature": "weeks",
         "changed_fraction": 0.25,
+        "warnings": [],
     }
 
 

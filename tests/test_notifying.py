@@ -23,7 +23,7 @@ from configs.job import Job
 from configs.loading import parse_job, read_yaml
 
 SECRET = "s3cr3t-t0k3n"
-KEYS = ["format", "job", "run_date", "run_id", "status", "exit_code", "stage", "line", "text", "rows", "seconds", "model_version", "metrics", "changed_fraction", "report"]  # fmt: skip
+KEYS = ["format", "job", "run_date", "run_id", "status", "exit_code", "stage", "line", "text", "rows", "seconds", "model_version", "metrics", "changed_fraction", "warnings", "report"]  # fmt: skip
 
 
 class Receiver(http.server.ThreadingHTTPServer):

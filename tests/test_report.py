@@ -17,18 +17,22 @@ from hypothesis import strategies as st
 from nights import AXES, DAY, prediction
 from report_nights import ONE_DAY, changes_tree, make_job, statistics_text, write_night
 
+from beam_jobs.notifying import night_news
 from beam_jobs.report import writing
 from beam_jobs.report.constant_predictor import constant_metrics
 from beam_jobs.report.feature_statistics import FeatureStatistics, read_statistics
+from beam_jobs.report.parts import Note
 from beam_jobs.report.queries import BINS, Tables
 from beam_jobs.report.sections.curves import curves_section
 from beam_jobs.report.sections.distributions import shared_edges
 from beam_jobs.report.sections.predictions import predictions_section
+from beam_jobs.report.sections.quality import quality_section
 from beam_jobs.report.sections.verdict import make_verdict
 from beam_jobs.report.subject import Subject
 from beam_jobs.report.wording import fraction_text, number
 from beam_jobs.report.writing import MOST_BYTES, SECTIONS, write_report
 from beam_jobs.warehouses.duckdb.warehouse import DuckDBWarehouse
+from beam_jobs.workspace.outcome import Outcome
 from transforms.scoring.shards import TableColumn
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -94,9 +98,31 @@ def test_what_users_write_is_text_and_never_markup(tmp_path):
 def test_the_verdict_comes_first_with_the_numbers(tmp_path):
     run = write_night(tmp_path)
     text = text_of(page_of(tmp_path, run))
-    assert "✓ Published 24 rows, verified; readers see them in natality_predictions Nothing has to be done." in text
+    assert "✓ Published 24 rows, verified; readers see them in natality_predictions Nothing stopped it, but " in text
+    assert "but look at 1 warning about the examples (see Anomalies). rows" in text
     assert "mae 0.75 a constant answer: 0.9" in text
     assert "largest drift 150 % of its threshold, at weeks" in text
+
+
+def test_what_warns_is_told_at_the_top_and_to_the_hooks(tmp_path):
+    warning = "the model is no better than a constant answer: r2 is 0"
+    run = write_night(tmp_path)
+    pathlib.Path(run.path, "anomalies.pbtxt").unlink()
+    assert "Nothing has to be done." in text_of(page_of(tmp_path, run))
+    marker = run.read_marker("blessing.json")
+    pathlib.Path(run.path, "blessing.json").write_text(json.dumps(marker | {"warnings": [warning]}))
+    tree = changes_tree() | {"verdict": "passed", "refusals": []}
+    tree["checks"] = [tree["checks"][0] | {"name": "typo", "passed": True, "of": 0, "warning": "no row is judged"}]
+    pathlib.Path(run.path, "changes.json").write_text(json.dumps(tree))
+    subject = subject_of(tmp_path, run)
+    verdict = make_verdict(subject)
+    assert verdict.todo == "Nothing stopped it, but look at 2 warnings."
+    assert verdict.notes.lines == (warning, "contract typo: no row is judged")
+    assert Note((warning,), "warn") in quality_section(subject).blocks
+    outcome = Outcome("published", 0, "", None).to_json()
+    news = night_news("natality", "2024-01-01", "r1", outcome, subject.summary.to_json())
+    assert news["warnings"] == [warning, "contract typo: no row is judged"]
+    assert text_of(page_of(tmp_path, run)).count(warning) == 2
 
 
 def test_predictions_are_counted_over_the_whole_table(tmp_path):

@@ -30,10 +30,13 @@ def run(night: Night) -> dict[str, Any]:
     skew = compare_features(night, model, night.run, settings.skew_rows) if trained_tonight else None
     blessing = judge(evaluation.candidate, evaluation.baseline, settings.thresholds, skew)
     metrics = evaluation.candidate.of_specification(())[0].metrics
-    registered = _register(night, model, metrics if trained_tonight else None) if blessing.blessed else None
     warnings = constant_warnings(metrics)
+    if warnings and settings.on_constant == "block":
+        blessing = dataclasses.replace(blessing, blessed=False, reasons=(*blessing.reasons, *warnings))
+    registered = _register(night, model, metrics if trained_tonight else None) if blessing.blessed else None
     for warning in warnings:
-        night.console.line(f"evaluate     {warning}", "yellow")
+        advice = "" if settings.on_constant == "block" else "; evaluation.on_constant: block refuses such a model"
+        night.console.line(f"evaluate     {warning}{advice}", "yellow")
     return {
         **dataclasses.asdict(blessing),
         "warnings": warnings,

@@ -21,8 +21,7 @@ def constant_warnings(metrics: Metrics) -> tuple[str, ...]:
         metrics: as in metrics.json, of a regression, a binary or a multiclass task.
     """
     problem = _regression(metrics) or _binary(metrics) or _multiclass(metrics)
-    advice = "set evaluation.thresholds to refuse such a model"
-    return (f"the model is no better than a constant answer: {problem}; {advice}",) if problem else ()
+    return (f"the model is no better than a constant answer: {problem}",) if problem else ()
 
 
 def _regression(metrics: Metrics) -> str:

@@ -48,6 +48,8 @@ def quality_section(subject: Subject) -> Section | None:
         blocks.append(Note((f"Of the night's own model; the night is scored with {chosen}, which was chosen for it.",)))
     if blessing is not None and not blessing["blessed"]:
         blocks.append(Note(tuple(blessing["reasons"]), "bad"))
+    elif warnings := (blessing or {}).get("warnings"):
+        blocks.append(Note(tuple(warnings), "warn"))
     pictures = Pictures(tuple(_pictures(subject, candidate, by_slice, checks)), _legend(bool(by_slice)))
     metrics = _metrics_table(candidate, is_folded=len(pictures.pictures) != 1)
     blocks += [Beside((pictures,), (metrics,))] if len(pictures.pictures) == 1 else [pictures, metrics]
@@ -59,7 +61,9 @@ def quality_section(subject: Subject) -> Section | None:
         blocks.append(_skew_note(skew))
     failed = sum(check["result"] == "failed" for check in checks)
     lead = _lead(candidate, blessing, failed)
-    return Section("quality", "Metrics", lead, tuple(blocks), "bad" if blessing and not blessing["blessed"] else "")
+    warned: Tone = "warn" if blessing and blessing.get("warnings") else ""
+    tone: Tone = "bad" if blessing and not blessing["blessed"] else warned
+    return Section("quality", "Metrics", lead, tuple(blocks), tone)
 
 
 def _overall(candidate: Sequence[Any]) -> Metrics:

@@ -6,8 +6,9 @@ from typing import Any
 from beam_jobs.commands.tables import HEADLINE_METRICS
 from beam_jobs.report.constant_predictor import constant_metrics
 from beam_jobs.report.parts import Commands, Figure, Figures, Note, Tone
+from beam_jobs.report.sections.anomalies import read_anomalies
 from beam_jobs.report.subject import Subject
-from beam_jobs.report.wording import count_text, fraction_text, number, seconds_text
+from beam_jobs.report.wording import count_text, fraction_text, join_words, number, seconds_text
 
 _WORDS: dict[str, tuple[str, Tone]] = {
     "published": ("Published", "good"),
@@ -28,6 +29,7 @@ class Verdict:
         mark: a sign for the same, since a colour alone says nothing to some.
         lines: what the person saw, a reason each.
         todo: what is to be done, in a sentence.
+        notes: what passed although somebody should look at it.
     """
 
     word: str
@@ -37,7 +39,7 @@ class Verdict:
     todo: str
     commands: Commands | None
     figures: Figures
-    accepted: Note | None
+    notes: Note | None
 
 
 def make_verdict(subject: Subject) -> Verdict:
@@ -49,7 +51,8 @@ def make_verdict(subject: Subject) -> Verdict:
         word += stage
     todo, commands = _todo(subject)
     accepted = subject.record.accepted if subject.record is not None else {}
-    note = [f"{check} was accepted by a person: {reason}" for check, reason in accepted.items()]
+    notes = [f"{check} was accepted by a person: {reason}" for check, reason in accepted.items()]
+    notes += summary.warnings
     return Verdict(
         word=word,
         mark=_MARKS[tone],
@@ -58,7 +61,7 @@ def make_verdict(subject: Subject) -> Verdict:
         todo=todo,
         commands=Commands(commands) if commands else None,
         figures=Figures(tuple(_figures(subject))),
-        accepted=Note(tuple(note), "warn") if note else None,
+        notes=Note(tuple(notes), "warn") if notes else None,
     )
 
 
@@ -80,7 +83,7 @@ def _todo(subject: Subject) -> tuple[str, tuple[str, ...]]:
     )
     match summary.status, summary.stage:
         case "published", _:
-            return "Nothing has to be done.", ()
+            return _to_look_at(subject), ()
         case "kept", _:
             back = subject.command("rollback", f"--to {subject.files.run_date}")
             return "Readers see a night of a later date. To show them this one:", (back,)
@@ -102,6 +105,14 @@ def _todo(subject: Subject) -> tuple[str, tuple[str, ...]]:
                 f"{readers} What is finished is kept: mend the cause (the whole story is in log.txt), then run again:",
                 (again,),
             )
+
+
+def _to_look_at(subject: Subject) -> str:
+    """Of a night that readers see: the parts of the report that warn of something."""
+    anomalies = read_anomalies(subject.files.text("anomalies.pbtxt"))
+    found = [count_text(len(subject.summary.warnings), "warning")] if subject.summary.warnings else []
+    found += [f"{count_text(len(anomalies), 'warning')} about the examples (see Anomalies)"] if anomalies else []
+    return f"Nothing stopped it, but look at {join_words(found)}." if found else "Nothing has to be done."
 
 
 def _figures(subject: Subject) -> list[Figure]:
