@@ -1,5 +1,8 @@
 """A night that changes too much: readers keep yesterday's answers until a person says why it may pass."""
 
+import json
+import pathlib
+
 import duckdb
 import pytest
 from conftest import FIRST_DATE, SECOND_DATE, SMALL, Workspace
@@ -19,7 +22,9 @@ def nights(tmp_path_factory):
     """A published night, and the next one's run directory with all but its publication: another model, other answers."""
     workspace = Workspace(tmp_path_factory.mktemp("checked"), *SMALL, "model.training.every=run")
     workspace.run("run", "--date", str(FIRST_DATE))
-    workspace.overrides = (*workspace.overrides, "model.training.seed=1", BUDGET, CONTRACT)
+    workspace.told = workspace.folder / "told.json"
+    notify = f"notify=[{{kind: command, command: [tee, {workspace.told}]}}]"
+    workspace.overrides = (*workspace.overrides, "model.training.seed=1", BUDGET, CONTRACT, notify)
     with duckdb.connect(str(workspace.folder / "natality" / "natality.duckdb"), read_only=True) as analyst:
         workspace.seen_before = rows(analyst)
         workspace.refused = workspace.run("run", "--date", str(SECOND_DATE), code=3)
@@ -30,6 +35,19 @@ def nights(tmp_path_factory):
 def shown(workspace, sql="FROM natality_runs"):
     with duckdb.connect(str(workspace.folder / "natality" / "natality.duckdb"), read_only=True) as connection:
         return rows(connection) if sql is None else connection.sql(sql).fetchall()
+
+
+def told(workspace):
+    """How the last night ended: what the hook was told and the outcome says, and whether the report has it refused."""
+    outcome = json.loads((workspace.run_path(SECOND_DATE) / "outcome.json").read_text())
+    news = json.loads(workspace.told.read_text())
+    assert (news["status"], news["exit_code"], news["line"]) == (
+        outcome["status"],
+        outcome["exit_code"],
+        outcome["line"],
+    )
+    page = pathlib.Path(news["report"]).read_text(encoding="utf-8")
+    return news["status"], news["exit_code"], "Refused by publish" in page
 
 
 def test_a_night_over_its_budget_is_refused_and_a_person_lets_it_through(nights):
@@ -55,9 +73,11 @@ def test_a_night_over_its_budget_is_refused_and_a_person_lets_it_through(nights)
     unknown = nights.run("publish", "--date", str(SECOND_DATE), "--accept", "changes.weight", "--reason", "x", code=2)
     assert "no such check of this night; did you mean 'changes.weight_pounds'?" in unknown.err
     nights.run("publish", "--date", str(SECOND_DATE), "--accept", "changes.weight_pounds", code=2)
+    assert told(nights) == ("refused", 3, True)
     accept = ("--accept", "changes.weight_pounds", "--reason", "another  seed")
     nights.run("publish", "--date", str(SECOND_DATE), *accept)
     assert shown(nights, None) != nights.seen_before
+    assert told(nights) == ("published", 0, False)
     accepted = "SELECT run_date, accepted FROM natality_runs ORDER BY run_date"
     expected = [(FIRST_DATE, {}), (SECOND_DATE, {"changes.weight_pounds": "another seed"})]
     assert shown(nights, accepted) == expected
@@ -66,6 +86,8 @@ def test_a_night_over_its_budget_is_refused_and_a_person_lets_it_through(nights)
     assert count >= changes["overall"]["outputs"]["weight_pounds"]["changed"] > 0
     again = nights.run("run", "--date", str(SECOND_DATE))
     assert "publish      done before" in again.err  # and it asks nobody again
+    assert "monitor      done before" in again.err
+    assert "notify" not in again.err
     assert shown(nights, accepted) == expected
     nights.overrides = (*nights.overrides, NARROW)
     refused = nights.run("publish", "--date", str(SECOND_DATE), code=3)

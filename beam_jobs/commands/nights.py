@@ -13,6 +13,7 @@ from beam_jobs.vertex.measuring import measured_sizing, planned_sizing
 from beam_jobs.warehouses import open_warehouse
 from beam_jobs.workspace import artifacts
 from beam_jobs.workspace.acceptances import accept_checks
+from beam_jobs.workspace.night_files import NightFiles
 from configs.errors import RefusedError
 from configs.job import ForeignJob
 from transforms.scoring.threads import settle_tensorflow_threads
@@ -75,9 +76,18 @@ def precompute_with(night: Night, model: str | None) -> dict[str, Any]:
 
 
 def publish_accepting(night: Night, checks: Sequence[str], reason: str | None) -> dict[str, Any]:
-    """Publishes, after a person let the night fail some checks; returns the stage's marker."""
+    """Publishes, after a person let the night fail some checks; returns the stage's marker.
+
+    A night that `run` has told to be refused is told anew, by its report and to the hooks.
+    """
     accept_checks(night, checks, reason)
-    return run_one_stage(night, publish.STAGE.name)
+    marker = run_one_stage(night, publish.STAGE.name)
+    if checks or NightFiles.of(night.run.path).outcome:
+        seen_before = night.run.read_marker(monitor.STAGE.marker)
+        monitored = run_stage(monitor.STAGE, night)
+        if monitored != seen_before:
+            tell_publication(night, monitored)
+    return marker
 
 
 def plan_night(night: Night, name: str | None = None) -> dict[str, Any]:
