@@ -105,15 +105,13 @@ def _end(markers: Mapping[str, Any], outcome: Mapping[str, Any]) -> tuple[Any, s
 
 
 def _drift(files: NightFiles) -> tuple[float | None, str | None]:
-    """Of the distances to the last night alone."""
-    entries = files.tree("distances.json").get("drift") or ()
-    last = max((entry.get("against") or "" for entry in entries), default="")
-    found = [
-        (entry["distance"] / entry["threshold"], entry["feature"])
-        for entry in entries
-        if (entry.get("against") or "") == last and entry.get("distance") is not None and entry.get("threshold")
-    ]
-    return max(found, default=(None, None))
+    """A column is as far as from the nearest of the last nights: it has drifted if it is too far from each of them."""
+    nearest: dict[tuple[str, str], float] = {}
+    for entry in files.tree("distances.json").get("drift") or ():
+        if entry.get("distance") is not None and entry.get("threshold"):
+            key, part = (entry["feature"], entry.get("measure", "")), entry["distance"] / entry["threshold"]
+            nearest[key] = min(part, nearest.get(key, part))
+    return max(((part, feature) for (feature, _), part in nearest.items()), default=(None, None))
 
 
 def changed_fraction(changes: Mapping[str, Any]) -> float | None:

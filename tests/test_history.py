@@ -46,7 +46,7 @@ def test_a_published_night_in_numbers(tmp_path):
         "model_version": "model-r1",
         "trained": True,
         "metrics": {"example_count": 20, "mae": 0.75, "rmse": 1.0, "mae_constant": 0.9, "label_mean": 7.0},
-        "drift": 1.5,  # against the last night, not against the one before it
+        "drift": 1.5,  # against the last night, which is nearer than the one before it
         "drifted_feature": "weeks",
         "changed_fraction": 0.25,
         "warnings": [],

@@ -24,7 +24,7 @@ from beam_jobs.report.feature_statistics import FeatureStatistics, read_statisti
 from beam_jobs.report.parts import Note
 from beam_jobs.report.queries import BINS, Tables
 from beam_jobs.report.sections.curves import curves_section
-from beam_jobs.report.sections.distributions import shared_edges
+from beam_jobs.report.sections.distributions import distributions_section, shared_edges
 from beam_jobs.report.sections.predictions import predictions_section
 from beam_jobs.report.sections.quality import quality_section
 from beam_jobs.report.sections.verdict import make_verdict
@@ -123,6 +123,20 @@ def test_what_warns_is_told_at_the_top_and_to_the_hooks(tmp_path):
     news = night_news("natality", "2024-01-01", "r1", outcome, subject.summary.to_json())
     assert news["warnings"] == [warning, "contract typo: no row is judged"]
     assert text_of(page_of(tmp_path, run)).count(warning) == 2
+
+
+def test_a_column_has_drifted_if_it_is_far_from_each_of_the_last_nights(tmp_path):
+    run = write_night(tmp_path)
+    section = distributions_section(subject_of(tmp_path, run))
+    assert (section.tone, "weeks moved over the threshold" in section.lead) == ("warn", True)
+    path = pathlib.Path(run.path, "distances.json")
+    tree = json.loads(path.read_text())
+    tree["drift"][1] |= {"distance": 0.01, "breached": False}  # like the night before last
+    path.write_text(json.dumps(tree))
+    subject = subject_of(tmp_path, run)
+    section = distributions_section(subject)
+    assert (section.tone, "none moved over its threshold" in section.lead) == ("", True)
+    assert (subject.summary.drift, subject.summary.drifted_feature) == (0.5, "weeks")
 
 
 def test_predictions_are_counted_over_the_whole_table(tmp_path):

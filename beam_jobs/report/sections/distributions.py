@@ -49,14 +49,26 @@ def distributions_section(subject: Subject) -> Section | None:
 
 
 def read_distances(subject: Subject) -> dict[str, list[dict[str, Any]]]:
-    """Distances by feature, each with the comparison that it is of; drift is from the last night alone."""
+    """Distances by feature, each with the comparison that it is of; drift is from the last night alone.
+
+    It is breached only where it is breached against each of the last nights, as the check judges it.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     content = subject.files.tree("distances.json")
     last = max((entry.get("against") or "" for entry in content.get("drift") or ()), default="")
+    breaches: dict[str, set[tuple[str, str]]] = {}
+    for entry in content.get("drift") or ():
+        found_then = breaches.setdefault(entry.get("against") or "", set())
+        if entry.get("breached"):
+            found_then.add((entry["feature"], entry.get("measure", "")))
+    everywhere = set.intersection(*breaches.values()) if breaches else set()
     for comparison in ("skew", "drift"):
         for entry in content.get(comparison) or ():
             if comparison == "skew" or (entry.get("against") or "") == last:
-                found.setdefault(entry["feature"], []).append({**entry, "comparison": comparison})
+                key = (entry["feature"], entry.get("measure", ""))
+                is_breached = bool(entry.get("breached")) and (comparison == "skew" or key in everywhere)
+                shown = {**entry, "comparison": comparison, "breached": is_breached}
+                found.setdefault(entry["feature"], []).append(shown)
     return found
 
 
