@@ -121,8 +121,8 @@ def project_permissions(job: Job, sources: tuple[Source, ...]) -> dict[tuple[str
     for source in sources:
         if isinstance(source, BigQuerySource):
             payer = source.project or (source.table.partition(".")[0] if source.table is not None else None)
-            queries = {"bigquery.jobs.create"} if source.query is not None else set()
-            needed.setdefault(("BigQuery", payer), set()).update(_SESSIONS, queries)
+            # A query runs as a job, and so does asking for BigQuery's time, as of which a table is read.
+            needed.setdefault(("BigQuery", payer), set()).update(("bigquery.jobs.create", *_SESSIONS))
     if isinstance(job.precompute, VertexBatchPrecompute) and job.precompute.instances_format == "bigquery":
         dataset = job.precompute.dataset
         project = re.split("[.:]", dataset)[0] if dataset is not None else getattr(job.warehouse, "project", None)

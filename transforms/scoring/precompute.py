@@ -96,7 +96,7 @@ class PrecomputePredictions(beam.PTransform):
 
         def is_there(record: ShardRecord) -> bool:
             shard, columns = shards[record.name], self.plan.columns
-            return check_shard(self.predictions_dir, shard, columns, record.rows, self.fingerprint) == record
+            return check_shard(self.predictions_dir, shard, columns, lambda: record.rows, self.fingerprint) == record
 
         with concurrent.futures.ThreadPoolExecutor(_READS_AT_ONCE, "shards") as threads:
             return all(threads.map(is_there, records))

@@ -24,7 +24,7 @@ from beam_jobs.warehouses.changes import Changes, Comparison
 from beam_jobs.warehouses.checks import check_names
 from beam_jobs.warehouses.contracts import Violations
 from beam_jobs.warehouses.key_query import BigQueryKeys, key_query
-from beam_jobs.warehouses.published_tables import newest_first
+from beam_jobs.warehouses.published_tables import newest_first, past_retention
 from beam_jobs.workspace import storage
 from configs import cloud
 from configs.contracts import Contract
@@ -124,8 +124,7 @@ class BigQueryWarehouse:
 
         One that a rollback shows to readers meanwhile stays.
         """
-        last = today - datetime.timedelta(days=retention_days)
-        due = [record for record in self.runs(job) if record.status == "kept" and record.run_date <= last]
+        due = past_retention(self.runs(job), today, retention_days)
         nights, gone = self._nights(job), []
         for record in nights.take_out(due):
             if not nights.shows(record):
