@@ -130,3 +130,13 @@ def test_the_lock_has_every_dependency():
     for name in re.findall(r'"([A-Za-z0-9-]+)(?:\[\w+\])?(?:[<>=]|")', setup.partition("entry_points")[0]):
         if name not in ("dev", "bench", "ray"):
             assert name.lower() in locked, name
+
+
+def test_the_readme_shows_what_differs_in_the_cloud():
+    here, there = (
+        (ROOT / "configs" / name).read_text().splitlines() for name in ("natality.yaml", "natality_gcp.yaml")
+    )
+    gone = [f"-{line}" for line in here if line not in there and not line.startswith("#")]
+    added = [f"+{line}" for line in there if line not in here and not line.startswith("#")]
+    (shown,) = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
+    assert shown.splitlines() == [*gone, *added]
