@@ -164,6 +164,18 @@ def test_another_models_shards_are_not_taken_for_those_of_a_job_that_was_done_be
     assert [job.body["name"] for job in twin.jobs.values()] == [*jobs, f"{jobs[-1]}-2"]
 
 
+def test_another_models_metrics_are_not_taken_either(on_dataflow, twin, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", on_dataflow.cloud.storage.endpoint)
+    url = f"{on_dataflow.url}/natality/{FIRST_DATE}/{on_dataflow.run_path().name}"
+    (metrics,) = storage.read_json(f"{url}/metrics.json")
+    (before,) = [job.body["name"] for job in twin.jobs.values() if "-evaluate-" in job.body["name"]]
+    storage.write_json(f"{url}/metrics.json", [metrics | {"versions": {"candidate": "another"}}])
+    cloud_storage.delete([f"{url}/blessing.json"])
+    on_dataflow.run("evaluate", "--date", str(FIRST_DATE))
+    assert storage.read_json(f"{url}/metrics.json") == [metrics]
+    assert list(twin.jobs.values())[-1].body["name"] == f"{before}-2"
+
+
 def unpickled(pipeline):
     """What the pipeline's functions hold: Beam pickles, compresses and encodes them."""
     components = beam_runner_api_pb2.Pipeline.FromString(pipeline).components

@@ -115,7 +115,7 @@ def expected_slice(table: pa.Table, slope: float, sex: str, month: int) -> tuple
 def test_pipeline_over_shards_equals_direct_computation_over_the_whole_table(models, tmp_path):
     table = examples()
     metrics = RegressionMetrics("weight", train_mean=5.0)
-    evaluated = {name: EvaluatedModel(models[name], metrics) for name in ("candidate", "baseline")}
+    evaluated = {name: EvaluatedModel(models[name], metrics, f"the {name}") for name in ("candidate", "baseline")}
     found = run(
         EvaluateModel(
             write_shards(table, tmp_path, 90), **evaluated, features=FEATURES, label_name="weight", slices=SLICES
@@ -132,6 +132,7 @@ def test_pipeline_over_shards_equals_direct_computation_over_the_whole_table(mod
         for name, slope in (("candidate", 0.5), ("baseline", 1.0))
     }
     direct = evaluation_of(states, evaluated, SLICES)
+    assert found.versions == direct.versions == {"candidate": "the candidate", "baseline": "the baseline"}
     for model in ("candidate", "baseline"):
         ours, theirs = getattr(found, model).slices, getattr(direct, model).slices
         assert [entry.slice for entry in ours] == [entry.slice for entry in theirs]

@@ -69,7 +69,8 @@ def _evaluated(night: Night, model: lineage.TrainedModel) -> EvaluatedModel:
     assert prepared is not None
     job = night.trained_job
     outputs = artifacts.outputs_of(job, model)
-    return EvaluatedModel(model.model_path, task_metrics(job.task, outputs, model.classes, prepared["label_mean"]))
+    metrics = task_metrics(job.task, outputs, model.classes, prepared["label_mean"])
+    return EvaluatedModel(model.model_path, metrics, model.model_version)
 
 
 def _baseline(night: Night, candidate: lineage.TrainedModel) -> tuple[lineage.TrainedModel | None, str]:
@@ -101,11 +102,18 @@ def _evaluate(night: Night, candidate: lineage.TrainedModel, baseline: lineage.T
         slices=job.evaluation.slices,
         baseline=_evaluated(night, baseline) if baseline is not None else None,
     )
-    versions = [candidate.model_version, baseline.model_version if baseline is not None else "none"]
+    models = {"candidate": candidate} | ({"baseline": baseline} if baseline is not None else {})
+    versions = {name: model.model_version for name, model in models.items()}
+
+    def read() -> Evaluation:
+        (evaluation,) = storage.read_json(metrics_path)
+        return Evaluation.from_json(evaluation)
+
+    # Metrics of other models, from another try of the night, lie in a file of the same name.
+    holds = lambda: read().versions == versions  # noqa: E731
     with night.console.activity("evaluate", "scoring the eval examples"):
-        run_step(Step("evaluate", transform, metrics_path, version=" ".join(versions)), night)
-    (evaluation,) = storage.read_json(metrics_path)
-    return Evaluation.from_json(evaluation)
+        run_step(Step("evaluate", transform, metrics_path, " ".join(versions.values()), holds), night)
+    return read()
 
 
 def compare_features(night: Night, model: lineage.TrainedModel, trained: RunDirectory, rows: int) -> SkewReport:

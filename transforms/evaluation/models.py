@@ -33,10 +33,12 @@ class EvaluatedModel:
     Attributes:
         path: folder of its SavedModel, which every worker can read.
         metrics: of its outputs; a baseline may know other classes than the candidate does.
+        version: of the model, to tell one evaluation from another by.
     """
 
     path: str
     metrics: TaskMetrics
+    version: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +48,22 @@ class Evaluation:
     Attributes:
         candidate: metrics of the model that may be published.
         baseline: metrics of the last published model on the same examples, if there is one.
+        versions: of the two models, by what they are here.
     """
 
     candidate: ModelMetrics
     baseline: ModelMetrics | None = None
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> "Evaluation":
         """Reads back what `dataclasses.asdict` gave; further keys, such as a commit marker's, are left aside."""
         baseline = tree.get("baseline")
-        return cls(ModelMetrics.from_json(tree["candidate"]), ModelMetrics.from_json(baseline) if baseline else None)
+        return cls(
+            ModelMetrics.from_json(tree["candidate"]),
+            ModelMetrics.from_json(baseline) if baseline else None,
+            tree.get("versions", {}),
+        )
 
 
 @dataclasses.dataclass
@@ -144,7 +152,7 @@ def evaluation_of(
         )
         for name, model in models.items()
     }
-    return Evaluation(**by_model)
+    return Evaluation(**by_model, versions={name: model.version for name, model in models.items()})
 
 
 def read_shard(path: str, columns: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
