@@ -1,9 +1,10 @@
-"""The checks of one night against another in DuckDB: `python -m benchmarks.changes [POINTS]`, by default 1e7.
+"""The checks of one night against another in DuckDB: `python -m benchmarks.changes [--rows ROWS]`, by default 1e7.
 
 Two nights of a synthetic space are written as shards, then checked in a process of its own for each way: rows of one
 place side by side (both nights have one space), rows joined by key (the spaces differ), and a contract of each kind.
 """
 
+import argparse
 import datetime
 import json
 import math
@@ -13,6 +14,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +23,14 @@ from beam_jobs.warehouses.base import Night, NightRecord
 from beam_jobs.warehouses.changes import ComparedOutput, Comparison
 from beam_jobs.warehouses.duckdb import checks as duckdb_checks
 from benchmarks.measuring import peak_bytes_of
+from benchmarks.report import describe_machine, package_versions
 from configs.contracts import AllowedValuesContract, Contract, MonotoneContract, NotNullContract, RangeContract
 from transforms.scoring.shards import Fingerprint, TableColumn, make_manifest, write_shard
 from transforms.space.blocks import BLOCK_ROWS, ShardRange
 
 PREDICTIONS_FOLDER, SHARD_BLOCKS = "predictions", 16
+BAR_ROWS, BAR_SECONDS, BAR_GB = 10_000_000, 15.0, 2.0
+PACKAGES = ("duckdb", "pyarrow", "numpy")
 _SEX, _PLURALITY, _AGES = ("False", "True", "Unknown", None), ("Single(1)", "Twins(2)", "Triplets(3)", None), 200
 _COLUMNS = (
     TableColumn("is_male", "string", "key"),
@@ -98,7 +103,7 @@ def _shards(night: Night) -> list[str]:
 
 
 def check(way: str, night: Night, before: Night) -> None:
-    """Checks the night in one way, and prints what that took as one line of JSON."""
+    """Checks the night in one way, and prints what that took in a line of JSON; exits with 1 if it is over the bar."""
     started, cpu_started = time.perf_counter(), time.process_time()
     if way == "contracts":
         violations = duckdb_checks.check_contracts(night, _shards(night), _CONTRACTS)
@@ -112,22 +117,30 @@ def check(way: str, night: Night, before: Night) -> None:
     took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_started}
     took["peak_gb"] = peak_bytes_of(os.getpid()) / 1e9
     print(json.dumps({"check": way} | {name: round(value, 2) for name, value in took.items()} | found), flush=True)
+    is_over = took["seconds"] >= BAR_SECONDS or took["peak_gb"] >= BAR_GB
+    sys.exit(int(night.manifest.rows >= BAR_ROWS and is_over))
 
 
-def main(points: int) -> None:
-    """Prints a line for each way."""
-    context = multiprocessing.get_context("spawn")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the machine, a line for each way, and the bar; 1 where it is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.changes", description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=lambda text: int(float(text)), default=BAR_ROWS)
+    rows = parser.parse_args(arguments).rows
+    for described in (describe_machine(), package_versions(PACKAGES)):
+        print(", ".join(f"{name} {value}" for name, value in described.items()), flush=True)
+    context, is_missed = multiprocessing.get_context("spawn"), False
     with tempfile.TemporaryDirectory() as folder:
-        tonight, before = (make_night(folder, points, name, "one space") for name in ("tonight", "before"))
-        other = make_night(folder, points, "other", "another space")
+        tonight, before = (make_night(folder, rows, name, "one space") for name in ("tonight", "before"))
+        other = make_night(folder, rows, "other", "another space")
         print(f"{tonight.manifest.rows:,} rows a night", flush=True)
         for way, earlier in (("place", before), ("key", other), ("contracts", before)):
             process = context.Process(target=check, args=(way, tonight, earlier))
             process.start()
             process.join()
-            if process.exitcode:
-                raise SystemExit(process.exitcode)
+            is_missed |= process.exitcode != 0
+    print(f"bar for {BAR_ROWS:,} rows: {BAR_SECONDS:g} s and {BAR_GB:g} GB a check")
+    return int(is_missed)
 
 
 if __name__ == "__main__":
-    main(int(float(sys.argv[1])) if len(sys.argv) > 1 else 10_000_000)
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """The benchmark: every path fills the same table, and what is measured is what is reported."""
 
 import dataclasses
+import json
 import multiprocessing
 import pathlib
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import false_alarms, models, statistics
+from benchmarks import changes, false_alarms, models, statistics
 from benchmarks.cell import Cell, CellError, Measurement, measure, parquet_files
 from benchmarks.measuring import TreeSample, cpu_seconds_at, read_clocks
 from benchmarks.paths import PATHS, bare_loop
@@ -292,3 +293,14 @@ def test_false_alarms_prints_machine_rates_and_bar(capsys):
         "50 rows against 32,976",
     ]
     assert bar == "0 splits with an alarm; bar 0"
+
+
+@pytest.mark.slow
+def test_changes_prints_machine_ways_and_bar(capfd):
+    assert changes.main(["--rows", "100000"]) == 0
+    machine, packages, rows, *ways, bar = capfd.readouterr().out.splitlines()
+    assert machine.startswith("processor ")
+    assert "duckdb" in packages
+    assert rows == "102,400 rows a night"
+    assert [json.loads(way)["check"] for way in ways] == ["place", "key", "contracts"]
+    assert bar == "bar for 10,000,000 rows: 15 s and 2 GB a check"
