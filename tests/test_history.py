@@ -120,3 +120,6 @@ def test_runs_are_those_on_record_and_those_that_came_to_nothing(tmp_path, capsy
     assert lines[1] == [str(DAY + ONE_DAY), "r2", "failed", "10.2", "s", "0.75", "150%", "of", "its", "threshold", "m1", "the", "disk", "is", "full"]  # fmt: skip
     assert lines[2][:6] == ["*", str(DAY), "r1", "current", "24", "11.0"]
     assert "the disk is full" not in " ".join(lines[2])
+    assert lines[-5] == ["since", str(DAY - ONE_DAY), "least", "greatest"]
+    assert lines[-4] == ["rows", "▄▄·", "24", "24"]
+    assert lines[-3] == ["time", "██▁", "10.2", "s", "11.0", "s"]

@@ -1,12 +1,14 @@
 """What commands print on standard output for a person."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import rich.console
 import rich.table
 
+from beam_jobs.commands.sparklines import sparkline
 from configs.job import Job
 
 HEADLINE_METRICS = ("mae", "rmse", "auc", "accuracy", "log_loss")
@@ -136,6 +138,27 @@ def print_runs(job: Job, runs: list[dict[str, Any]]) -> None:
             "" if has_table else run["line"],
         )
     print_things(table, f"* is what {job.name}_predictions shows")
+    if len(runs) > 1:
+        print_things("", _small_multiples(runs, metric))
+
+
+def _small_multiples(runs: list[dict[str, Any]], metric: str | None) -> rich.table.Table:
+    """How each number went from the earliest of the nights to the last."""
+    in_time = runs[::-1]
+    series: dict[str, tuple[list[float | None], Callable[[float], str]]] = {
+        "rows": ([run["rows"] for run in in_time], lambda rows: f"{rows:,.0f}"),
+        "time": ([run["seconds"] for run in in_time], seconds_text),
+        "changed": ([run["changed_fraction"] for run in in_time], lambda part: f"{part:.2%}"),
+        "drift": ([run["drift"] for run in in_time], lambda part: f"{part:.0%} of its threshold"),
+    }
+    if metric is not None:
+        series[metric] = ([run["metrics"].get(metric) for run in in_time], lambda value: f"{value:.4g}")
+    table = columns_table(f"since {in_time[0]['run_date']}", "", "least", "greatest", numeric=("least", "greatest"))
+    for name, (values, text) in series.items():
+        known = [value for value in values if value is not None]
+        if known:
+            table.add_row(name, sparkline(values), text(min(known)), text(max(known)))
+    return table
 
 
 def print_status(status: dict[str, Any]) -> None:
