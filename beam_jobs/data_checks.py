@@ -5,7 +5,7 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from google.protobuf import text_format
@@ -75,6 +75,11 @@ def check_data(
     _write(night.run, "anomalies.pbtxt", to_proto(anomalies, baseline or inferred, measurements(skew, last)))
     due = [f"{entry.feature}: {breach_text(entry)}" for entry in from_training if entry.breached]
     return DataChecks(tuple(anomalies), bool(due), "; ".join(due))
+
+
+def write_anomalies(run: RunDirectory, anomalies: Iterable[Anomaly]) -> None:
+    """Writes anomalies of examples that came to no statistics, and so to no check."""
+    _write(run, "anomalies.pbtxt", to_proto(anomalies, schema_pb2.Schema()))
 
 
 def read_statistics(run: RunDirectory, name: str = "statistics.pbtxt") -> DatasetFeatureStatisticsList | None:

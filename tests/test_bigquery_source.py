@@ -102,6 +102,7 @@ def test_each_type(warehouse, column, column_type, values):
 def test_names_are_found_in_any_case_and_given_as_the_job_has_them(warehouse):
     source = warehouse.table("cases", "SELECT 1 AS Mother_Age, 'x' AS MALE")
     assert warehouse.read(source, {"male": "string", "mother_age": "int"}) == {"male": ["x"], "mother_age": [1]}
+    assert warehouse.open(source, {}).column_names() == ("Mother_Age", "MALE")
 
 
 def test_an_empty_table_has_no_parts(warehouse):

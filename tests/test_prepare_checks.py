@@ -12,7 +12,7 @@ import pytest
 from conftest import NATALITY, ROOT, ListedConsole
 from google.protobuf import text_format
 from planted_faults import Nights, in_grams, replaced, rows, swapped
-from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from beam_jobs.night import Night, run_stage
 from beam_jobs.stages import prepare
@@ -200,3 +200,37 @@ print([name for name in ("tensorflow", "apache_beam", "tfx_bsl") if name in sys.
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def anomalies_of(night):
+    text = pathlib.Path(night.run.file("anomalies.pbtxt")).read_text()
+    return text_format.Parse(text, anomalies_pb2.Anomalies())
+
+
+def test_a_column_that_came_or_went_is_told_on_the_night_that_sees_it(nights):
+    """Though the job does not read it."""
+    wide = rows(2).append_column("smoker", pa.array(["no"] * len(rows(2))))
+    came = "source: smoker came into the source after the night of 2026-01-02; the job does not read it"
+    went = "source: smoker left the source after the night of 2026-01-04; the job does not read it"
+    new, gone = (anomalies_pb2.AnomalyInfo.Type.Value(f"SCHEMA_{kind}_COLUMN") for kind in ("NEW", "MISSING"))
+    for day, table, told, types in (
+        (2, rows(2), [], []),
+        (3, wide, [came], [new]),
+        (4, wide, [came], [new]),  # the night of the third was not published
+        (5, wide, [], []),
+        (6, rows(2), [went], [gone]),
+    ):
+        night, marker = nights.prepare(day, table)
+        assert marker["source_columns"] == table.column_names
+        assert [line.removeprefix("prepare").strip() for line in night.console.lines if "source: " in line] == told
+        assert [reason.type for reason in anomalies_of(night).anomaly_info["smoker"].reason] == types
+        if day in (2, 4):
+            night.run.write_marker("published.json", {}, {}, 0)
+
+
+def test_a_column_that_the_job_reads_and_that_is_gone_is_an_anomaly_too(nights):
+    with pytest.raises(RefusedError, match=r"tonight\.csv: no column 'plurality'; its columns are ") as error:
+        nights.prepare(2, rows(2).drop_columns(["plurality"]))
+    (reason,) = anomalies_of(nights.night).anomaly_info["plurality"].reason
+    assert reason.type == anomalies_pb2.AnomalyInfo.SCHEMA_MISSING_COLUMN
+    assert reason.description == f"source: {error.value}"

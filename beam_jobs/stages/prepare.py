@@ -7,10 +7,11 @@ from typing import Any
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from beam_jobs import lineage
-from beam_jobs.data_checks import check_data, read_statistics
+from beam_jobs.data_checks import check_data, read_statistics, write_anomalies
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import Step, run_here, run_step
 from beam_jobs.schemas import baseline_schema, schema_text
+from beam_jobs.source_columns import changed_columns, refusal, source_columns
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.run_directory import MARKERS
 from configs.errors import RefusedError
@@ -49,10 +50,17 @@ def run(night: Night) -> dict[str, Any]:
         RefusedError: the examples are not what the job expects; a line for each reason.
     """
     job = night.trained_job
-    examples = _ingest(night)
-    statistics = read_statistics(night.run)
+    try:
+        examples = _ingest(night)
+    except RefusedError as error:
+        write_anomalies(night.run, [refusal(night, error)])
+        raise
+    statistics, columns = read_statistics(night.run), source_columns(night)
     assert statistics is not None, night.run.path
-    found = find_anomalies(examples, statistics, job.features, job.label, job.task, job.split, job.max_bad_rows)
+    found = [
+        *find_anomalies(examples, statistics, job.features, job.label, job.task, job.split, job.max_bad_rows),
+        *changed_columns(night, columns),
+    ]
     reused = lineage.model_to_reuse(job, night.run, night.train_now)
     checked = check_data(night, statistics, found, reused)
     _refuse(night, checked.anomalies)
@@ -63,6 +71,7 @@ def run(night: Night) -> dict[str, Any]:
     return {
         "rows": {split: examples.rows(split) for split in ("train", "eval")},
         "bad_rows": examples.bad_rows_count,
+        "source_columns": columns,
         "classes": classes,
         "label_mean": _label_mean(statistics, job.label.name),
         "training_due": training_due,

@@ -28,6 +28,10 @@ _READERS: dict[type, Callable[..., Iterator[pa.RecordBatch | BadRow]]] = {
     ParquetSource: parquet_file.read,
     TFRecordSource: tfrecord_file.read,
 }
+_COLUMN_NAMES: dict[type, Callable[..., tuple[str, ...]]] = {
+    CsvSource: csv_file.column_names,
+    ParquetSource: parquet_file.column_names,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +56,13 @@ class SourceReader(Protocol):
 
     def parts(self) -> tuple[Part, ...]:
         """Parts that can be read in parallel; each row of the source is in exactly one.
+
+        Raises:
+            RefusedError: there is nothing to read.
+        """
+
+    def column_names(self) -> tuple[str, ...] | None:
+        """All columns that the source has now, also those that nobody reads; None where its rows alone know.
 
         Raises:
             RefusedError: there is nothing to read.
@@ -86,6 +97,11 @@ class FileReader:
         """
         return tuple(Part(index, file.path) for index, file in enumerate(_match_files(self.source)))
 
+    def column_names(self) -> tuple[str, ...] | None:
+        """Those of the last file: where a night adds files, what is new is there."""
+        names = _COLUMN_NAMES.get(type(self.source))
+        return names(self.parts()[-1].name, self.source) if names is not None else None
+
     def read(self, part: Part, expected: Expected) -> Iterator[pa.RecordBatch | BadRow]:
         """Reads one file."""
         return _READERS[type(self.source)](part.name, expected, self.source)
@@ -109,6 +125,10 @@ class SampleReader:
     def parts(self) -> tuple[Part, ...]:
         """The sample's blocks."""
         return tuple(Part(block) for block in range(-(-self.source.rows // BATCH_ROWS)))
+
+    def column_names(self) -> None:
+        """The generator makes what it is asked for."""
+        return None
 
     def read(self, part: Part, expected: Expected) -> Iterator[pa.RecordBatch | BadRow]:
         """Generates one block."""

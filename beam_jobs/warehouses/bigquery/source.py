@@ -38,6 +38,7 @@ class BigQueryReader:
         streams: names of the session's streams.
         schema: of the streams' batches, serialized.
         columns: the table's names of the columns, by ours.
+        all_columns: of the table.
     """
 
     name: str
@@ -46,6 +47,7 @@ class BigQueryReader:
     streams: tuple[str, ...]
     schema: bytes
     columns: Mapping[str, str]
+    all_columns: tuple[str, ...]
 
     def unordered_rows(self) -> int:
         """The table's rows, of which a `row_restriction` may leave fewer."""
@@ -54,6 +56,10 @@ class BigQueryReader:
     def parts(self) -> tuple[Part, ...]:
         """The streams; none of an empty table."""
         return tuple(Part(index, stream) for index, stream in enumerate(self.streams))
+
+    def column_names(self) -> tuple[str, ...]:
+        """The table's, or the query's."""
+        return self.all_columns
 
     def read(self, part: Part, expected: Expected) -> Iterator[pa.RecordBatch | BadRow]:
         """Reads one stream from its first row, and after a lost connection from where it broke off."""
@@ -94,7 +100,8 @@ def open_bigquery(
         found = check_fields(name, table.schema, columns)
         session = _create_session(source, pin.table, pin.snapshot_time, list(found.values()), endpoints)
     streams = tuple(stream.name for stream in session.streams)
-    return BigQueryReader(name, pin, endpoints, streams, session.arrow_schema.serialized_schema, found)
+    names = tuple(field.name for field in table.schema)
+    return BigQueryReader(name, pin, endpoints, streams, session.arrow_schema.serialized_schema, found, names)
 
 
 def try_session(source: BigQuerySource, endpoints: Endpoints) -> None:

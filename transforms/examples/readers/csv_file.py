@@ -38,7 +38,7 @@ def read(
         RefusedError: the file is empty, lacks a column, is corrupt, or ends inside a quoted field.
     """
     with refusing_unreadable(path):
-        _check_header(path, expected, source)
+        check_columns(path, column_names(path, source), expected)
         yield from exact_batches(_sorted_rows(path, expected, source), batch_rows)
 
 
@@ -168,8 +168,13 @@ def _undecodable(path: str, line: int, fields: list[str], expected: Expected, po
     return None
 
 
-def _check_header(path: str, expected: Expected, source: CsvSource) -> None:
-    with _open_text(path) as text:
+def column_names(path: str, source: CsvSource) -> tuple[str, ...]:
+    """The names in a file's header.
+
+    Raises:
+        RefusedError: the file has none, or cannot be read.
+    """
+    with refusing_unreadable(path), _open_text(path) as text:
         try:
             header = next(csv.reader(text, delimiter=source.delimiter, quotechar=source.quote, strict=True), None)
         except csv.Error as error:
@@ -178,7 +183,7 @@ def _check_header(path: str, expected: Expected, source: CsvSource) -> None:
             raise RefusedError(
                 f"{path}: expected a header line, got {'an empty line' if header == [] else 'an empty file'}"
             )
-        check_columns(path, header, expected)
+    return tuple(header)
 
 
 def _is_gzip(path: str) -> bool:

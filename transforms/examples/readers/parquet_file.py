@@ -24,6 +24,16 @@ def read(
         yield from exact_batches(_sorted_rows(path, expected, batch_rows), batch_rows)
 
 
+def column_names(path: str, source: ParquetSource) -> tuple[str, ...]:
+    """The names in a file's schema.
+
+    Raises:
+        RefusedError: the file is truncated or corrupt.
+    """
+    with refusing_unreadable(path), contextlib.closing(open_raw(path)) as raw:
+        return tuple(pq.read_schema(pa.PythonFile(raw, mode="r")).names)
+
+
 def _sorted_rows(path: str, expected: Expected, batch_rows: int) -> Iterator[pa.RecordBatch | BadRow]:
     with contextlib.closing(open_raw(path)) as raw, pq.ParquetFile(pa.PythonFile(raw, mode="r")) as file:
         check_columns(path, file.schema_arrow.names, expected)
