@@ -68,7 +68,7 @@ def check_record(reader, current, kept):
 
 def test_a_night_that_dies_at_any_call_is_finished_by_the_next_try(cloud, tmp_path, monkeypatch):
     """At every call with `make test-faults`."""
-    every = 1 if os.environ.get("FORETABLE_ALL_FAULTS") == "1" else 11
+    every = 1 if os.environ.get("FORETABLE_ALL_FAULTS") == "1" else 37
     reader, deaths = Reader(cloud), Deaths(monkeypatch)
 
     def night_of(number):

@@ -3,9 +3,9 @@
 Whatever happens, the rerun ends in the rows of the undisturbed night; readers see last night's table or tonight's, whole;
 no night is on record twice; and no table stays for ever that nobody reads.
 
-`make test-faults` tries every fault at every call, for an hour. Without `FORETABLE_ALL_FAULTS=1` the kills come at every
-fifth call, lasting refusals at every 31st; a server that never answers at every 31st of publishing and at every fifth of a
-workspace; and a reset that comes late only to a workspace.
+`make test-faults` tries every fault at every call, for more than an hour. Without `FORETABLE_ALL_FAULTS=1` publishing is
+killed at every 31st of its calls, refused for good at every 61st, and never answered at every 31st; a workspace is killed,
+and never answered, at every fifth; and a reset that comes late comes only to a workspace.
 """
 
 import itertools
@@ -34,7 +34,8 @@ LASTING = (
 )
 ALL = os.environ.get("FORETABLE_ALL_FAULTS") == "1"
 STRIDE = 1 if ALL else 5
-LONG_STRIDE = 1 if ALL else 31  # odd: of two lasting refusals each has its turn
+PUBLISHING_STRIDE = 1 if ALL else 31
+LASTING_STRIDE = 1 if ALL else 61  # odd: of two lasting refusals each has its turn
 PARTS = range(4 if ALL else 1)  # of a test that takes long, for several processes
 QUICK = PASSING if ALL else [fault for fault in PASSING if not fault.__name__.startswith("late")]
 SILENCES = [[silence()], [silence(acts=True)]] if ALL else [[silence(), silence(acts=True)]]
@@ -70,7 +71,7 @@ def tried(record_property):
     return lambda what, times=1: record_property("tried", [what, times])
 
 
-def each_call(trials, schedule_of, part, stride=STRIDE):
+def each_call(trials, schedule_of, part, stride=PUBLISHING_STRIDE):
     """A new night for each call that publishing makes, disturbed at that call; yields the call and the exit code.
 
     Of all calls, those of a part.
@@ -114,7 +115,7 @@ def silent_at(silences, stride):
 def test_publishing_does_not_wait_for_a_server_that_never_answers(trials, silences, tried):
     """Clients give up by themselves, and try again: no call is without a time limit."""
     trials.new_night()
-    trials.weather.start(silent_at(silences, LONG_STRIDE))
+    trials.weather.start(silent_at(silences, PUBLISHING_STRIDE))
     assert trials.publish() == 0, trials.log.read_text()
     trials.weather.stop()
     trials.check()
@@ -138,7 +139,9 @@ def test_publishing_killed_after_any_call_is_finished_by_a_rerun(trials, part, t
 @pytest.mark.parametrize("part", PARTS)
 def test_publishing_refused_from_any_call_on_says_so_in_one_line(trials, part, tried):
     """Permission denied and credentials expired, in turn: nothing that a retry mends."""
-    for call, code in each_call(trials, lambda call: from_call(call, LASTING[call % len(LASTING)]), part, LONG_STRIDE):
+    for call, code in each_call(
+        trials, lambda call: from_call(call, LASTING[call % len(LASTING)]), part, LASTING_STRIDE
+    ):
         assert code != 0
         line, where = trials.error(), f"call {call}, {trials.weather.calls[call]}"
         assert ("permission", "credentials")[call % len(LASTING)] in line, f"{where}: {line}"

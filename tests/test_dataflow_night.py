@@ -167,13 +167,20 @@ def test_another_models_shards_are_not_taken_for_those_of_a_job_that_was_done_be
 def test_another_models_metrics_are_not_taken_either(on_dataflow, twin, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", on_dataflow.cloud.storage.endpoint)
     url = f"{on_dataflow.url}/natality/{FIRST_DATE}/{on_dataflow.run_path().name}"
-    (metrics,) = storage.read_json(f"{url}/metrics.json")
-    (before,) = [job.body["name"] for job in twin.jobs.values() if "-evaluate-" in job.body["name"]]
-    storage.write_json(f"{url}/metrics.json", [metrics | {"versions": {"candidate": "another"}}])
-    cloud_storage.delete([f"{url}/blessing.json"])
-    on_dataflow.run("evaluate", "--date", str(FIRST_DATE))
-    assert storage.read_json(f"{url}/metrics.json") == [metrics]
-    assert list(twin.jobs.values())[-1].body["name"] == f"{before}-2"
+
+    def evaluate():
+        cloud_storage.delete([f"{url}/blessing.json"])
+        on_dataflow.run("evaluate", "--date", str(FIRST_DATE))
+        (metrics,) = storage.read_json(f"{url}/metrics.json")
+        return metrics, list(twin.jobs.values())[-1].body["name"]
+
+    before, name = evaluate()  # beside the night's own model, which is published now
+    assert before["versions"]["candidate"] == before["versions"]["baseline"]
+    storage.write_json(f"{url}/metrics.json", [before | {"versions": {"candidate": "another"}}])
+    again, name_again = evaluate()
+    assert (again["versions"], name_again) == (before["versions"], f"{name}-2")
+    first, second = (metrics["candidate"]["slices"][0]["metrics"] for metrics in (before, again))
+    assert second == pytest.approx(first)  # sums are added in the order in which workers come
 
 
 def unpickled(pipeline):

@@ -247,7 +247,8 @@ def one_stage(work):
 def test_a_run_whose_lock_was_taken_commits_nothing(stage_night):
     def lose_the_lock(night):
         path = storage.join(night.run.job_folder, "2026-01-05", ".lock")
-        holder = dataclasses.replace(Holder(**storage.read_json(path)), host="elsewhere", machine="another")
+        theirs = {"owner": "another", "host": "elsewhere", "machine": "another"}
+        holder = dataclasses.replace(Holder(**storage.read_json(path)), **theirs)
         storage.write_json(path, dataclasses.asdict(holder))
         return {"rows": 1}
 
