@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from conftest import FIRST_DATE, SMALL, Workspace
 
+pytestmark = pytest.mark.slow  # a whole night; `test_intervals.py` and `test_buckets_axis.py` are the quick ones
+
 BUCKETS = (
     *(override for override in SMALL if not override.startswith("input_space")),
     "features.mother_age.transforms=[{kind: quantile_buckets, count: 7}]",

@@ -13,6 +13,8 @@ from test_night import STAGES
 from beam_jobs.warehouses.bigquery.source import check_fields
 from configs.loading import load_job
 
+pytestmark = pytest.mark.slow  # two whole nights on the twins
+
 KEY = ("is_male=True", "mother_age=29", "plurality=Single(1)", "gestation_weeks=39")
 COLUMNS = ("is_male", "mother_age", "plurality", "gestation_weeks", "weight_pounds")
 

@@ -19,7 +19,7 @@ from beam_jobs.workspace.run_directory import MARKERS
 from configs.errors import ForetableError, RefusedError
 from configs.loading import load_job
 
-pytestmark = pytest.mark.slow  # a whole night for each module fixture; `test_cloud_night.py` is the quick one
+pytestmark = pytest.mark.slow  # a whole night for each module fixture; `test_cloud_storage.py` is the quick one
 
 DATE = ("--date", str(FIRST_DATE))
 

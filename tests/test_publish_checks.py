@@ -7,6 +7,8 @@ import duckdb
 import pytest
 from conftest import FIRST_DATE, SECOND_DATE, SMALL, Workspace
 
+pytestmark = pytest.mark.slow  # three whole nights; `test_prediction_checks.py` is the quick one
+
 BUDGET = "publish.changes={threshold: 0.01, max_fraction: 0.05}"
 CONTRACT = "publish.contracts.plausible={range: {weight_pounds: [0, 20]}, where: plurality = 'Single(1)'}"
 NARROW = "publish.contracts.plausible={range: {weight_pounds: [19, 20]}}"

@@ -27,6 +27,8 @@ from beam_jobs.vertex.training import train_on_vertex
 from beam_jobs.workspace import storage
 from configs.errors import ForetableError
 
+pytestmark = pytest.mark.slow  # trainers in processes of their own; `test_vertex_custom_jobs.py` is the quick one
+
 LONG = {"epochs": 60, "early_stopping_patience": 60}
 """Seconds after its first checkpoints: time to be preempted in."""
 
