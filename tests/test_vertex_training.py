@@ -177,7 +177,6 @@ def trained(night):
     return body, sorted((str(value.dtype), value.shape, value.tobytes()) for value in values)
 
 
-@pytest.mark.slow
 class TestTraining:
     @pytest.fixture(scope="class")
     def laptop(self, cloud, run_dir):
