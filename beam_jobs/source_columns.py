@@ -8,25 +8,15 @@ from collections.abc import Sequence
 from beam_jobs import lineage
 from beam_jobs.night import Night
 from beam_jobs.workspace.run_directory import MARKERS
-from configs.errors import RefusedError
+from configs.errors import ForetableError, RefusedError
 from transforms.examples.anomaly import Anomaly
-
-
-def source_columns(night: Night) -> list[str] | None:
-    """All columns of the examples' source; None where it cannot tell them.
-
-    Raises:
-        RefusedError: the source is not there, or cannot be read.
-    """
-    names = night.open_source(night.trained_job.source, {}).column_names()
-    return list(names) if names is not None else None
 
 
 def changed_columns(night: Night, names: Sequence[str] | None) -> list[Anomaly]:
     """Columns that the job does not read, and that are there since the last published night, or no more.
 
     Args:
-        names: of `source_columns`.
+        names: of all columns that the source has tonight; None where it cannot tell them.
     """
     if names is None:
         return []
@@ -49,8 +39,8 @@ def changed_columns(night: Night, names: Sequence[str] | None) -> list[Anomaly]:
 def refusal(night: Night, error: RefusedError) -> Anomaly:
     """What it says of the examples that their source was refused: the first column that is gone, if one is."""
     try:
-        names = source_columns(night)
-    except RefusedError:  # for the reason that is told already
+        names = night.open_source(night.trained_job.source, {}).column_names()
+    except ForetableError:  # for the reason that is told already
         names = None
     there = None if names is None else {name.casefold() for name in names}  # BigQuery does not tell case apart
     gone = [name for name in night.trained_job.read_columns if there is not None and name.casefold() not in there]

@@ -11,7 +11,7 @@ from beam_jobs.data_checks import check_data, read_statistics, write_anomalies
 from beam_jobs.night import Night, Stage, feature_types
 from beam_jobs.pipelines import Step, run_here, run_step
 from beam_jobs.schemas import baseline_schema, schema_text
-from beam_jobs.source_columns import changed_columns, refusal, source_columns
+from beam_jobs.source_columns import changed_columns, refusal
 from beam_jobs.workspace import storage
 from beam_jobs.workspace.run_directory import MARKERS
 from configs.errors import RefusedError
@@ -51,11 +51,11 @@ def run(night: Night) -> dict[str, Any]:
     """
     job = night.trained_job
     try:
-        examples = _ingest(night)
+        examples, columns = _ingest(night)
     except RefusedError as error:
         write_anomalies(night.run, [refusal(night, error)])
         raise
-    statistics, columns = read_statistics(night.run), source_columns(night)
+    statistics = read_statistics(night.run)
     assert statistics is not None, night.run.path
     found = [
         *find_anomalies(examples, statistics, job.features, job.label, job.task, job.split, job.max_bad_rows),
@@ -79,13 +79,15 @@ def run(night: Night) -> dict[str, Any]:
     }
 
 
-def _ingest(night: Night) -> IngestionSummary:
+def _ingest(night: Night) -> tuple[IngestionSummary, list[str] | None]:
+    """Freezes the examples; also gives the names of all columns of their source, where it can tell them."""
     job, summary_path, folder = night.trained_job, night.run.file("ingestion.json"), night.run.file("examples")
     split = job.split
     schema = baseline_schema(job, night.run)
     bounds = {feature.name: bounds_of(feature) for feature in schema.feature} if schema is not None else {}
+    reader = night.open_source(job.source, job.read_columns)
     ingest = IngestExamples(
-        reader=night.open_source(job.source, job.read_columns),
+        reader=reader,
         split=night.open_source(split.eval, job.read_columns) if isinstance(split, SourceSplit) else split,
         columns=job.read_columns,
         features=job.features,
@@ -99,7 +101,8 @@ def _ingest(night: Night) -> IngestionSummary:
     with night.console.activity("prepare", "reading, checking and splitting the examples"):
         run_step(step, night)
     (summary,) = storage.read_json(summary_path)
-    return IngestionSummary.from_json(summary)
+    names = reader.column_names()
+    return IngestionSummary.from_json(summary), list(names) if names is not None else None
 
 
 def _refuse(night: Night, anomalies: tuple[Anomaly, ...]) -> None:
