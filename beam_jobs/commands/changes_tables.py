@@ -18,17 +18,10 @@ def print_changes(tree: Mapping[str, Any]) -> None:
         checks = columns_table("check", "", "finding")
         for check in tree["checks"]:
             warning = check.get("warning")
-            state = (
-                "not judged"
-                if warning
-                else "passed"
-                if check["passed"]
-                else "accepted"
-                if check["accepted"]
-                else "FAILED"
-            )
             reason = f"; accepted: {check['accepted']}" if check["accepted"] else ""
-            checks.add_row(check["name"], state, f"{check['finding']}{reason}{f'; {warning}' if warning else ''}")
+            checks.add_row(
+                check["name"], _state(check), f"{check['finding']}{reason}{f'; {warning}' if warning else ''}"
+            )
         print_things("", checks)
     if tree["overall"] is not None:
         _print_overall(tree["overall"])
@@ -37,6 +30,14 @@ def print_changes(tree: Mapping[str, Any]) -> None:
         _print_slices(tree["slices"])
         for name, movers in {**tree["movers"], **tree["flips"]}.items():
             _print_movers(name, movers)
+
+
+def _state(check: Mapping[str, Any]) -> str:
+    if check.get("warning"):
+        return "not judged"
+    if check["passed"]:
+        return "passed"
+    return "accepted" if check["accepted"] else "FAILED"
 
 
 def _print_overall(overall: Mapping[str, Any]) -> None:
