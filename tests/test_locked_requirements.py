@@ -6,7 +6,7 @@ import re
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-from beam_jobs.locked_requirements import runtime_lock
+from beam_jobs.dataflow.locked_requirements import runtime_lock
 
 LOCK = """\
 annotated==1.0

@@ -2,7 +2,7 @@
 
 import os
 
-from beam_jobs.locked_requirements import runtime_lock_file
+from beam_jobs.dataflow.locked_requirements import runtime_lock_file
 from beam_jobs.night import Night
 from beam_jobs.workspace import storage
 from configs.cloud import DataflowRunner
