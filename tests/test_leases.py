@@ -192,6 +192,14 @@ def test_a_renewal_whose_answer_was_lost_is_still_ours(path, monkeypatch):
     assert not storage.exists(path)
 
 
+def check_in_silence(lease, monkeypatch, write):
+    """Checks the lease where `write` takes the place of a write that Cloud Storage does not answer."""
+    with monkeypatch.context() as silence:
+        silence.setattr(cloud_storage, "write", write)
+        with pytest.raises(ForetableError, match="does not answer"):
+            lease.check()
+
+
 def test_a_renewal_that_was_never_answered_is_still_ours(path, monkeypatch):
     write = cloud_storage.write
 
@@ -200,10 +208,7 @@ def test_a_renewal_that_was_never_answered_is_still_ours(path, monkeypatch):
         raise ForetableError("gs://…: Cloud Storage does not answer")
 
     with leased(path, "natality") as lease:
-        with monkeypatch.context() as silence:
-            silence.setattr(cloud_storage, "write", write_unheard)
-            with pytest.raises(ForetableError, match="does not answer"):
-                lease.check()
+        check_in_silence(lease, monkeypatch, write_unheard)
         lease.check()
         assert read(path).renewals == 2
         elsewhere(path)
@@ -217,10 +222,7 @@ def test_storage_that_does_not_answer_is_no_reason_to_think_the_lock_held(path, 
         raise ForetableError("gs://…: Cloud Storage does not answer")
 
     with leased(path, "natality") as lease:
-        with monkeypatch.context() as silence:
-            silence.setattr(cloud_storage, "write", fails)
-            with pytest.raises(ForetableError, match="does not answer"):
-                lease.check()
+        check_in_silence(lease, monkeypatch, fails)
         lease.check()
 
 
