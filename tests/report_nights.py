@@ -73,17 +73,17 @@ def statistics_text(words=(("True", 60), ("False", 40)), weeks=(38, 38.25, 38.5)
     statistics = statistics_pb2.DatasetFeatureStatisticsList()
     for name, rows in (("train", 100), ("eval", 20)):
         dataset = statistics.datasets.add(name=name, num_examples=rows)
-        _add_words(dataset, "sex", [(word, count * rows / 100) for word, count in words])
-        _add_numbers(dataset, "weeks", list(weeks), [rows / len(weeks)] * len(weeks))
-        _add_numbers(dataset, "children", [1, 2], [rows * 0.9, rows * 0.1])
+        add_words(dataset, "sex", [(word, count * rows / 100) for word, count in words])
+        add_numbers(dataset, "weeks", list(weeks), [rows / len(weeks)] * len(weeks))
+        add_numbers(dataset, "children", [1, 2], [rows * 0.9, rows * 0.1])
         if label == "number":
-            _add_numbers(dataset, "weight", [2.0, 7.0, 9.5], [rows / 4, rows / 2, rows / 4])
+            add_numbers(dataset, "weight", [2.0, 7.0, 9.5], [rows / 4, rows / 2, rows / 4])
         else:
-            _add_words(dataset, "weight", [("low", rows * 0.75), ("high", rows * 0.25)])
+            add_words(dataset, "weight", [("low", rows * 0.75), ("high", rows * 0.25)])
     return text_format.MessageToString(statistics, as_utf8=True)
 
 
-def _add_words(dataset, name, words):
+def add_words(dataset, name, words):
     feature = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
     feature.path.step.append(name)
     feature.string_stats.common_stats.num_non_missing = int(sum(count for _, count in words))
@@ -92,7 +92,7 @@ def _add_words(dataset, name, words):
         feature.string_stats.rank_histogram.buckets.add(low_rank=rank, high_rank=rank, label=word, sample_count=count)
 
 
-def _add_numbers(dataset, name, values, counts):
+def add_numbers(dataset, name, values, counts):
     feature = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
     feature.path.step.append(name)
     stats = feature.num_stats
